@@ -1,0 +1,1 @@
+"""zdd-deploy: rolling, canary and blue-green releases that walk a plan's phases."""
