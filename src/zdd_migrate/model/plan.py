@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
 
 
 class Phase(Enum):
@@ -144,8 +145,10 @@ class Law:
 class Plan:
     """What to run, in which order, and how to get back.
 
-    `schema_hash` is of the schema the plan was made for; `steps` maps each of the four phases to
-    its steps (possibly none). `sources` are the planned migration's statements, own text.
+    `schema_hash` is of the relations in `touches` as they were when the plan was made; `steps`
+    maps each of the four phases to its steps (possibly none). `sources` are the planned
+    migration's statements, own text; `before` is SQL that builds the starting schema ("" when the
+    plan was made from a live database or from nothing).
     """
 
     name: str
@@ -156,6 +159,8 @@ class Plan:
     laws: tuple[Law, ...] = ()
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    before: str = ""
+    touches: tuple[QName, ...] = ()
     #: whether old code is meant to stop working once contract is done
     breaks_old: bool = True
     pg_version: int | None = None
