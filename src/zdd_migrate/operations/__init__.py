@@ -1,1 +1,125 @@
+"""The rooms: one file per operation, each with its fields, reading, effects, and safe steps.
 
+A room offers what it reads in up to three tables, keyed by the leading words:
+
+- `READS`: whole statements (`"CREATE INDEX"`),
+- `TABLE_ACTIONS`: actions of ALTER TABLE (`"DROP CONSTRAINT"`),
+- `COLUMN_ACTIONS`: what follows `ALTER [COLUMN] name` (`"SET NOT"`).
+
+Adding an operation is one file and one line in `ROOMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.errors import UnreadError
+from zdd_migrate.operations.base import (
+    ActionReader,
+    ColumnActionReader,
+    NotUnderstood,
+    Operation,
+    Situation,
+    StatementReader,
+    Target,
+)
+
+__all__ = ["ROOMS", "NotUnderstood", "Operation", "Situation", "read_statement"]
+
+#: every room, in alphabetical order
+ROOMS: tuple[str, ...] = (
+
+    "create_index",
+    "rename_column",
+)
+
+_MOST_WORDS = 5
+_READS: dict[str, StatementReader] = {}
+_TABLE_ACTIONS: dict[str, ActionReader] = {}
+_COLUMN_ACTIONS: dict[str, ColumnActionReader] = {}
+
+for _name in ROOMS:
+    _room = import_module(f"{__name__}.{_name}")
+    for _table, _offered in (
+        (_READS, getattr(_room, "READS", {})),
+        (_TABLE_ACTIONS, getattr(_room, "TABLE_ACTIONS", {})),
+        (_COLUMN_ACTIONS, getattr(_room, "COLUMN_ACTIONS", {})),
+    ):
+        _twice = _table.keys() & _offered.keys()
+        if _twice:
+            raise ImportError(f"operations.{_name} reads what another room reads: {sorted(_twice)}")
+        _table.update(_offered)
+
+
+def read_statement(sql: str) -> tuple[Operation, ...]:
+    """The operations of one statement; never raises: what is not understood says so."""
+    try:
+        cursor = Cursor(sql)
+        if cursor.done or (cursor.at(";") and cursor.end == 1):
+            return ()
+        return tuple(_read(cursor))
+    except UnreadError as error:
+        return (NotUnderstood(reason=str(error), offset=error.offset),)
+    except RecursionError:
+        return (NotUnderstood(reason="the statement is nested too deeply"),)
+
+
+def _read(cursor: Cursor) -> Iterable[Operation]:
+    words = [cursor.up(i) for i in range(_MOST_WORDS)]
+    for count in range(_MOST_WORDS, 0, -1):
+        reader = _READS.get(" ".join(words[:count]))
+        if reader is not None:
+            read = reader(cursor)
+            break
+    else:
+        if words[:2] == ["ALTER", "TABLE"] or words[:3] == ["ALTER", "FOREIGN", "TABLE"]:
+            read = _read_alter_table(cursor)
+        else:
+            raise cursor.unread(f"{_heading(words)} is not a statement this reader knows")
+    operations = (read,) if isinstance(read, Operation) else tuple(read)
+    cursor.expect_done()
+    return operations
+
+
+def _heading(words: list[str]) -> str:
+    return " ".join(word for word in words[:2] if word.isalpha()) or "this"
+
+
+def _read_alter_table(cursor: Cursor) -> list[Operation]:
+    cursor.expect("ALTER")
+    object_ = "FOREIGN TABLE" if cursor.accept("FOREIGN") else "TABLE"
+    cursor.expect("TABLE")
+    if_exists = cursor.accept("IF", "EXISTS")
+    only = cursor.accept("ONLY")
+    bracket = only and cursor.accept("(")
+    relation = cursor.qname()
+    if bracket:
+        cursor.expect(")")
+    cursor.accept("*")
+    target = Target(relation, object_, only, if_exists)
+    operations: list[Operation] = []
+    while True:
+        read = read_action(cursor, target)
+        operations.extend((read,) if isinstance(read, Operation) else read)
+        if not cursor.accept(","):
+            return operations
+
+
+def read_action(cursor: Cursor, target: Target) -> Operation | Iterable[Operation]:
+    """Read one action of ALTER TABLE (or of another relation that shares its grammar)."""
+    if cursor.at("ALTER") and not cursor.at("ALTER", "CONSTRAINT"):
+        cursor.expect("ALTER")
+        cursor.accept("COLUMN")
+        column = cursor.name()
+        for count in (2, 1):
+            reader = _COLUMN_ACTIONS.get(" ".join(cursor.up(i) for i in range(count)))
+            if reader is not None:
+                return reader(cursor, target, column)
+        raise cursor.unread("this change of a column is not known")
+    for count in (3, 2, 1):
+        action = _TABLE_ACTIONS.get(" ".join(cursor.up(i) for i in range(count)))
+        if action is not None:
+            return action(cursor, target)
+    raise cursor.unread("this ALTER TABLE action is not known")

@@ -1,0 +1,263 @@
+"""The draft of a plan: rooms add steps to it phase by phase, `finish` makes the plan's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import (
+    Backfill,
+    Gate,
+    Law,
+    Phase,
+    Question,
+    Refusal,
+    Release,
+    Sql,
+    Step,
+    Validate,
+)
+from zdd_migrate.model.schema import Schema, Table
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.sync import Sync
+
+#: lock timeout of a step that locks out readers or writers only for an instant
+BRIEF_MS = 2000
+#: steps that build or validate wait as long as it takes, under a lock that blocks nobody
+PATIENT_MS = 0
+
+
+@dataclass(slots=True)
+class _Later:
+    """A step whose text is known only when every operation has been heard."""
+
+    table: QName
+    part: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """What has been planned so far.
+
+    `schema` is the schema before the operation being planned, as the plain migration would have
+    it; `start` the one before the whole migration. `statement` is the text being planned.
+    `answers` maps (kind, "table.column" as the user wrote it, folded) to an SQL expression.
+    """
+
+    schema: Schema
+    start: Schema
+    pg: int
+    statement: str = ""
+    in_transaction: bool = True
+    answers: dict[tuple[str, str], str] = field(default_factory=dict)
+    created: set[QName] = field(default_factory=set)
+    questions: list[Question] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    laws: list[Law] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    alternatives: list[str] = field(default_factory=list)
+    touches: dict[QName, None] = field(default_factory=dict)
+    #: tables and columns under the name they physically have until contract:
+    #: final name -> present name
+    present_tables: dict[QName, QName] = field(default_factory=dict)
+    present_columns: dict[tuple[QName, str], str] = field(default_factory=dict)
+    syncs: dict[QName, list[Sync]] = field(default_factory=dict)
+    breaks_old: bool = False
+    needs_release: bool = False
+    _steps: dict[Phase, list[Step | _Later]] = field(
+        default_factory=lambda: {phase: [] for phase in Phase}
+    )
+
+    # -- names -------------------------------------------------------------------------------
+
+    def resolve(self, name: QName | None) -> QName:
+        """The resolved name of a relation, noted as touched."""
+        assert name is not None
+        resolved = self.schema.resolve(name)
+        self.touches.setdefault(self.present(resolved))
+        return resolved
+
+    def present(self, table: QName) -> QName:
+        """The name a table physically has before contract (renames wait for contract)."""
+        return self.present_tables.get(table, table)
+
+    def sql_name(self, table: QName) -> str:
+        """The present name of a table, quoted for SQL."""
+        return quote_qname(self.present(table))
+
+    def column(self, table: QName, column: str) -> str:
+        """The name a column physically has before contract."""
+        return self.present_columns.get((table, column), column)
+
+    def table(self, name: QName | None) -> Table | None:
+        """The table as the schema before this operation has it; None when nobody knows it."""
+        return self.schema.table(name) if name is not None else None
+
+    def is_new(self, table: QName) -> bool:
+        """Whether the same migration created the table: nobody uses it, so anything goes."""
+        return table in self.created
+
+    def answer(self, kind: str, table: QName, column: str) -> str | None:
+        """What the user answered for `up|down|fill` of a column, if anything."""
+        for target in (f"{table}.{column}", f"{table.name}.{column}"):
+            if (kind, target.lower()) in self.answers:
+                return self.answers[(kind, target.lower())]
+        return None
+
+    # -- adding ------------------------------------------------------------------------------
+
+    def sql(
+        self,
+        phase: Phase,
+        statements: str | Sequence[str],
+        *,
+        undo: str | Sequence[str] | None,
+        why: str,
+        lock: LockMode | None = None,
+        relation: QName | None = None,
+        transactional: bool = True,
+        undo_transactional: bool | None = None,
+        lock_timeout_ms: int | None = None,
+        statement_timeout_ms: int = 0,
+    ) -> None:
+        """Add an SQL step. `undo` is in the order it runs; None marks a point of no return."""
+        brief = lock is not None and lock.blocks_writes
+        self._steps[phase].append(
+            Sql(
+                id="",
+                statements=_texts(statements),
+                undo=None if undo is None else _texts(undo),
+                why=why,
+                transactional=transactional,
+                undo_transactional=transactional if undo_transactional is None else undo_transactional,
+                lock=lock,
+                relation=str(relation) if relation is not None else None,
+                lock_timeout_ms=lock_timeout_ms
+                if lock_timeout_ms is not None
+                else (BRIEF_MS if brief or transactional else PATIENT_MS),
+                statement_timeout_ms=statement_timeout_ms,
+            )
+        )
+
+    def step(self, phase: Phase, step: Step) -> None:
+        """Add a ready-made step (its id is given by `finish`)."""
+        self._steps[phase].append(step)
+
+    def backfill(
+        self,
+        table: QName,
+        assignments: Iterable[tuple[str, str]],
+        where: str,
+        *,
+        why: str,
+        batch: int = 1000,
+    ) -> None:
+        """Add a batched update of every row for which `where` holds, to migrate."""
+        known = self.start.tables.get(self.present(table))
+        key = known.primary_key.columns if known is not None and known.primary_key else ()
+        self._steps[Phase.MIGRATE].append(
+            Backfill(
+                id="",
+                table=self.sql_name(table),
+                key=tuple(key),
+                assignments=tuple(assignments),
+                where=where,
+                why=why,
+                batch=batch,
+            )
+        )
+
+    def validate(self, table: QName, constraint_sql: str, *, why: str, phase: Phase = Phase.MIGRATE) -> None:
+        """Add a VALIDATE CONSTRAINT (name already quoted)."""
+        self._steps[phase].append(
+            Validate(id="", table=self.sql_name(table), constraint=constraint_sql, why=why)
+        )
+
+    def gate(self, phase: Phase, query: str, *, message: str, why: str) -> None:
+        """Add a condition: `query` must return no row before what follows."""
+        self._steps[phase].append(Gate(id="", query=query, message=message, why=why))
+
+    def sync(self, sync: Sync) -> None:
+        """Keep two shapes of a row in step; all syncs of a table share one trigger.
+
+        The first sync of a table reserves the places of the table's combined steps: the one that
+        adds columns and trigger (expand), the one that swaps names (contract) and the one that
+        drops what is left (contract, no way back).
+        """
+        known = self.syncs.setdefault(sync.table, [])
+        if not known:
+            self._steps[Phase.EXPAND].append(_Later(sync.table, "expand"))
+            self._steps[Phase.CONTRACT].append(_Later(sync.table, "swap"))
+            self._steps[Phase.CONTRACT].append(_Later(sync.table, "drop"))
+            self.needs_release = True
+        known.append(sync)
+
+    def ask(self, about: str, ask: str, answer_with: str) -> None:
+        """Add a question; the plan is not written until it is answered."""
+        question = Question(about, ask, answer_with)
+        if question not in self.questions:
+            self.questions.append(question)
+
+    def refuse(self, reason: str, instead: str) -> None:
+        """Say that the statement being planned has no safe way, and what to do instead."""
+        refusal = Refusal(self.statement, reason, instead)
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
+
+    def law(self, name: str, query: str, *, since: Phase = Phase.MIGRATE, until: Phase = Phase.SWITCH) -> None:
+        """Add a law of the data: `query` returns the rows that break it."""
+        self.laws.append(Law(name, query, since, until))
+
+    def note(self, text: str) -> None:
+        """Add a note for the plan's reviewers."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    # -- finishing ---------------------------------------------------------------------------
+
+    def finish(self) -> dict[Phase, tuple[Step, ...]]:
+        """All steps with their ids (`expand-1` …), hard drops last, and the release in switch.
+
+        A release is added when something waits for new code: a contract step or a sync.
+        """
+        from zdd_migrate.blocks.sync import render
+
+        out: dict[Phase, list[Step]] = {phase: [] for phase in Phase}
+        for phase in Phase:
+            for step in self._steps[phase]:
+                if isinstance(step, _Later):
+                    out[phase].extend(render(self, step.table, step.part))
+                else:
+                    out[phase].append(step)
+        contract = out[Phase.CONTRACT]
+        out[Phase.CONTRACT] = [s for s in contract if s.undo is not None] + [
+            s for s in contract if s.undo is None
+        ]
+        if out[Phase.CONTRACT] or self.needs_release:
+            out[Phase.SWITCH].append(
+                Release(
+                    id="",
+                    code="new",
+                    why="release the new code; go on when no instance of the old one is left",
+                    undo=(),
+                )
+            )
+        return {
+            phase: tuple(
+                _with_id(step, f"{phase.value}-{n}") for n, step in enumerate(steps, start=1)
+            )
+            for phase, steps in out.items()
+        }
+
+
+def _texts(statements: str | Sequence[str]) -> tuple[str, ...]:
+    return (statements,) if isinstance(statements, str) else tuple(statements)
+
+
+def _with_id(step: Step, id_: str) -> Step:
+    return replace(step, id=id_)

@@ -1,0 +1,250 @@
+"""CREATE [UNIQUE] INDEX [CONCURRENTLY].
+
+A plain build holds SHARE on the table for as long as it takes: nobody writes meanwhile. A
+concurrent one blocks nobody, cannot run in a transaction, and leaves an INVALID index behind when
+it fails, which IF NOT EXISTS later takes for a good one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.naming import fit
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Index, Schema
+from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.facts import tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateIndex(Operation):
+    """Build an index. `keys` are column names (folded) or expressions' text, in order.
+
+    `relation` is the table. `index` is None when Postgres is to choose the name. `tail` is the
+    source text from USING or the opening parenthesis on, for quoting it in a plan.
+    """
+
+    kind: ClassVar[str] = "create_index"
+    index: str | None
+    keys: tuple[str, ...]
+    unique: bool = False
+    concurrently: bool = False
+    if_not_exists: bool = False
+    only: bool = False
+    method: str = "btree"
+    include: tuple[str, ...] = ()
+    nulls_not_distinct: bool = False
+    where: str | None = None
+    tail: str = ""
+
+    def index_name(self, schema: Schema) -> QName:
+        """The index's name (resolved): its own, or the one Postgres would choose."""
+        assert self.relation is not None
+        relation = schema.resolve(self.relation)
+        if self.index is not None:
+            return relation.sibling(self.index)
+        parts = [k if re.fullmatch(r"[\w$]+", k) else "expr" for k in self.keys]
+        base = fit("_".join((relation.name, *parts, "idx")))
+        name, n = base, 0
+        while relation.sibling(name) in schema.indexes:
+            n += 1
+            name = f"{base}{n}"
+        return relation.sibling(name)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Every column the index depends on."""
+        found: set[str] = set(self.include)
+        for key in self.keys:
+            found |= {key} if re.fullmatch(r"[\w$]+", key) else analyse(key).names
+        if self.where is not None:
+            found |= analyse(self.where).names
+        return frozenset(found)
+
+    def effects(self, at: Situation) -> Effects:
+        """SHARE (or SHARE UPDATE EXCLUSIVE, concurrently) with a scan of the table."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        table = at.schema.tables.get(relation)
+        name = self.index_name(at.schema)
+        if self.if_not_exists and name in at.schema.indexes:
+            existing = at.schema.indexes[name]
+            if not existing.valid:
+                at.assume(f"the INVALID index {name} is kept: IF NOT EXISTS does not rebuild it")
+            return Effects(transactional=not self.concurrently)
+        partitioned = table is not None and table.kind == "partitioned"
+        error = None
+        if name in at.schema.indexes:
+            error = PgError("42P07", f'relation "{name.name}" already exists')
+        elif self.concurrently and partitioned:
+            error = PgError(
+                "0A000",
+                f'cannot create index on partitioned table "{relation.name}" concurrently',
+            )
+        elif self.concurrently and at.in_transaction:
+            error = PgError(
+                "25001", "CREATE INDEX CONCURRENTLY cannot run inside a transaction block"
+            )
+        if self.concurrently:
+            locks = {relation: LockMode.SHARE_UPDATE_EXCLUSIVE}
+            touched = [relation]
+        else:
+            touched = tree(at.schema, relation, only=self.only or not partitioned)
+            locks = dict.fromkeys(touched, LockMode.SHARE)
+        heaps = [
+            r
+            for r in touched
+            if (t := at.schema.tables.get(r)) is None or t.kind != "partitioned"
+        ]
+        why = f"every row is read to build {name.name}"
+        return Effects(
+            locks=locks,
+            scans=dict.fromkeys(heaps, why),
+            index_builds=tuple(name if r == relation else r for r in heaps),
+            transactional=not self.concurrently,
+            error=error,
+            breaks=self._breaks(relation),
+        )
+
+    def _breaks(self, relation: QName) -> tuple[Break, ...]:
+        if not self.unique:
+            return ()
+        columns = ", ".join(self.keys)
+        return (
+            Break(
+                "old",
+                "restriction",
+                f"writes that repeat a value of ({columns}) in {relation.name}",
+                "23505",
+                relation,
+            ),
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Add the index, valid, and its copies on partitions."""
+        assert self.relation is not None
+        name = self.index_name(schema)
+        if name in schema.indexes:
+            return
+        schema.put_index(
+            Index(
+                name=name,
+                table=schema.resolve(self.relation),
+                keys=self.keys,
+                unique=self.unique,
+                method=self.method,
+                include=self.include,
+                predicate=self.where,
+                columns=self.columns,
+                on_only=self.only,
+                nulls_not_distinct=self.nulls_not_distinct,
+                definition=f"CREATE INDEX ON t {self.tail}" if self.tail else "",
+            )
+        )
+
+    def created(self, schema: Schema) -> tuple[QName, ...]:
+        """The index itself."""
+        return (self.index_name(schema),)
+
+    def plan(self, draft: Draft) -> None:
+        """Built CONCURRENTLY: in expand, or for a unique one in contract, which binds old code."""
+        relation = draft.resolve(self.relation)
+        table = draft.table(relation)
+        if draft.is_new(relation):
+            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="index of a new table")
+            return
+        if table is not None and table.kind == "partitioned":
+            draft.refuse(
+                f"{relation} is partitioned: its index cannot be built concurrently in one go",
+                "create it ON ONLY the parent, build one per partition CONCURRENTLY, then attach each",
+            )
+            return
+        name = self.index_name(draft.schema)
+        unique = "UNIQUE " if self.unique else ""
+        phase = Phase.CONTRACT if self.unique else Phase.EXPAND
+        draft.breaks_old = draft.breaks_old or self.unique
+        draft.sql(
+            phase,
+            f"CREATE {unique}INDEX CONCURRENTLY {quote_qname(QName(None, name.name))} "
+            f"ON {draft.sql_name(relation)} {self.tail}",
+            undo=f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qname(name)}",
+            why=f"build {name.name} while everyone goes on reading and writing",
+            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            relation=relation,
+            transactional=False,
+        )
+
+
+def _read(cursor: Cursor) -> CreateIndex:
+    cursor.expect("CREATE")
+    unique = cursor.accept("UNIQUE")
+    cursor.expect("INDEX")
+    concurrently = cursor.accept("CONCURRENTLY")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    index = None if cursor.at("ON") else cursor.name()
+    cursor.expect("ON")
+    only = cursor.accept("ONLY")
+    relation = cursor.qname()
+    tail_from = cursor.i
+    method = cursor.name() if cursor.accept("USING") else "btree"
+    cursor.expect("(")
+    keys = cursor.list_of(lambda: _key(cursor))
+    cursor.expect(")")
+    include = cursor.names() if cursor.accept("INCLUDE") else ()
+    nulls_not_distinct = cursor.accept("NULLS", "NOT", "DISTINCT")
+    if not nulls_not_distinct:
+        cursor.accept("NULLS", "DISTINCT")
+    if cursor.accept("WITH"):
+        cursor.skip_group()
+    if cursor.accept("TABLESPACE"):
+        cursor.name()
+    where = cursor.until(comma=False) if cursor.accept("WHERE") else None
+    return CreateIndex(
+        relation=relation,
+        index=index,
+        keys=keys,
+        unique=unique,
+        concurrently=concurrently,
+        if_not_exists=if_not_exists,
+        only=only,
+        method=method,
+        include=include,
+        nulls_not_distinct=nulls_not_distinct,
+        where=squeeze(where) if where is not None else None,
+        tail=cursor.slice(tail_from),
+    )
+
+
+def _key(cursor: Cursor) -> str:
+    """One index element: its column or expression, without collation, operator class and order."""
+    if cursor.at("("):
+        text = cursor.group_text()
+        key = squeeze(text)
+    else:
+        start = cursor.i
+        name = cursor.qname()
+        if cursor.at("("):  # a function call needs no parentheses of its own
+            cursor.skip_group()
+            key = squeeze(cursor.slice(start))
+        else:
+            key = name.name
+    if cursor.accept("COLLATE"):
+        cursor.qname()
+    while not cursor.done and cursor.up() not in (",", ")"):
+        if cursor.at("("):
+            cursor.skip_group()
+        else:
+            cursor.next()
+    return key
+
+
+READS = {"CREATE INDEX": _read, "CREATE UNIQUE INDEX": _read}

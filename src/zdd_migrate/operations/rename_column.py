@@ -1,0 +1,154 @@
+"""ALTER TABLE … RENAME [COLUMN] old TO new.
+
+Instant, and the surest way to break running code: every statement that names the old column fails
+from one moment to the next. Safe: a second column beside the first, kept in step by a trigger,
+until no code names the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.blocks.twin import Twin, plan_twin
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import rename_names
+from zdd_migrate.model.effects import Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.schema import Constraint, Index, Schema, Table
+from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import cached_plans, column_gone, lock_tree, new_code_early, tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameColumn(Operation):
+    """Give a column another name; views and indexes follow, functions' text does not."""
+
+    kind: ClassVar[str] = "rename_column"
+    column: str
+    to: str
+    only: bool = False
+
+    def effects(self, at: Situation) -> Effects:
+        """ACCESS EXCLUSIVE for an instant, on children too; old code loses the name."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        table = at.schema.tables.get(relation)
+        error = None
+        if table is None:
+            at.assume(f"{relation} exists and has a column {self.column}")
+        elif table.column(self.column) is None:
+            error = PgError("42703", f'column "{self.column}" does not exist')
+        elif table.column(self.to) is not None:
+            error = PgError("42701", f'column "{self.to}" of relation "{relation.name}" already exists')
+        return Effects(
+            locks=lock_tree(at.schema, relation, LockMode.ACCESS_EXCLUSIVE, only=self.only),
+            error=error,
+            breaks=(
+                *column_gone(relation, self.column, renamed_to=self.to),
+                *cached_plans(tree(at.schema, relation, only=self.only)),
+                new_code_early(relation, self.to),
+            ),
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Rename it here, in children, and wherever constraints and indexes name it."""
+        assert self.relation is not None
+        for name in tree(schema, schema.resolve(self.relation), only=self.only):
+            table = schema.tables.get(name)
+            if table is not None and table.column(self.column) is not None:
+                schema.put_table(_renamed(table, self.column, self.to))
+                for index in schema.indexes_of(name):
+                    schema.put_index(_renamed_index(index, self.column, self.to))
+                _rename_references(schema, table, self.column, self.to)
+
+    def plan(self, draft: Draft) -> None:
+        """A twin under the new name, identity both ways."""
+        relation = draft.resolve(self.relation)
+        table = draft.table(relation)
+        if table is None or (column := table.column(self.column)) is None:
+            draft.refuse(
+                f"{relation} or its column {self.column} is not known",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
+            )
+            return
+        draft.breaks_old = True
+        plan_twin(
+            draft,
+            Twin(
+                table=relation,
+                old=column,
+                new=self.to,
+                final=self.to,
+                type=column.type,
+                up=quote_ident(self.column),
+                down=quote_ident(self.to),
+                default=column.default,
+                collation=column.collation,
+                why=f"add {self.to} beside {self.column} and keep both in step",
+            ),
+        )
+
+
+def _renamed(table: Table, old: str, new: str) -> Table:
+    return replace(
+        table,
+        columns=tuple(replace(c, name=new) if c.name == old else c for c in table.columns),
+        constraints=tuple(_renamed_constraint(c, old, new) for c in table.constraints),
+        triggers=tuple(
+            replace(t, columns=tuple(new if c == old else c for c in t.columns))
+            for t in table.triggers
+        ),
+    )
+
+
+def _renamed_constraint(constraint: Constraint, old: str, new: str) -> Constraint:
+    if old not in constraint.columns and old not in constraint.include:
+        return constraint
+    expression = constraint.expression
+    if expression is not None:
+        expression = rename_names(expression, {old: quote_ident(new)})
+    return replace(
+        constraint,
+        columns=tuple(new if c == old else c for c in constraint.columns),
+        include=tuple(new if c == old else c for c in constraint.include),
+        expression=expression,
+    )
+
+
+def _renamed_index(index: Index, old: str, new: str) -> Index:
+    if old not in index.columns and old not in index.keys:
+        return index
+    quoted = {old: quote_ident(new)}
+    return replace(
+        index,
+        keys=tuple(new if k == old else rename_names(k, quoted) for k in index.keys),
+        include=tuple(new if c == old else c for c in index.include),
+        predicate=rename_names(index.predicate, quoted) if index.predicate else None,
+        columns=frozenset(new if c == old else c for c in index.columns),
+        definition="",
+    )
+
+
+def _rename_references(schema: Schema, table: Table, old: str, new: str) -> None:
+    for other, fk in list(schema.foreign_keys_to(table.name)):
+        if old in fk.ref_columns:
+            changed = replace(fk, ref_columns=tuple(new if c == old else c for c in fk.ref_columns))
+            current = schema.tables[other.name]
+            schema.put_table(current.with_constraint(changed))
+
+
+def _read(cursor: Cursor, target: Target) -> RenameColumn:
+    cursor.expect("RENAME")
+    cursor.accept("COLUMN")
+    column = cursor.name()
+    cursor.expect("TO")
+    return RenameColumn(
+        relation=target.relation, column=column, to=cursor.name(), only=target.only
+    )
+
+
+# RENAME TO and RENAME CONSTRAINT belong to other rooms and have longer keys
+TABLE_ACTIONS = {"RENAME": _read, "RENAME COLUMN": _read}

@@ -1,0 +1,141 @@
+"""Walking statements in order: the schema before each, its effects, and the schema after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from zdd_migrate.model.effects import Effects, merge
+from zdd_migrate.model.locks import LockMode, strongest
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.statement import Migration, Statement
+from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
+from zdd_migrate.operations.facts import blocked_indirectly
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A statement with what it does.
+
+    `parts` pairs each operation with its own effects, `effects` is all of them merged, without
+    locks on relations that the same migration created (`created`, resolved). `held` are the locks
+    that earlier statements of the same transaction hold when this one starts. `schema` is the
+    schema before the statement: valid only until the walk goes on.
+    """
+
+    statement: Statement
+    parts: tuple[tuple[Operation, Effects], ...]
+    effects: Effects
+    schema: Schema
+    created: frozenset[QName]
+    held: dict[QName, LockMode] = field(default_factory=dict)
+    pg: int = DEFAULT_PG
+
+    @property
+    def understood(self) -> bool:
+        """Whether every operation of the statement was understood."""
+        return self.statement.understood and not any(
+            isinstance(operation, NotUnderstood) for operation, _ in self.parts
+        )
+
+
+def replay(statements: Iterable[Statement], schema: Schema) -> None:
+    """Apply statements to `schema` in place, without asking for effects."""
+    for statement in statements:
+        for operation in statement.operations:
+            operation.apply(schema)
+
+
+def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Iterator[Explained]:
+    """Explain each statement of a migration; `schema` is changed in place as the walk goes on."""
+    created: set[QName] = set()
+    created_types: set[QName] = set()
+    held: dict[QName, LockMode] = {}
+    enum_values: set[tuple[QName, str]] = set()
+    transaction: int | None = None
+    for statement in migration.statements:
+        if statement.transaction != transaction or statement.transaction is None:
+            transaction = statement.transaction
+            held, enum_values = {}, set()
+        types_before = set(schema.types) if _makes_type(statement) else None
+        situation = Situation(
+            schema=schema,
+            pg=pg,
+            in_transaction=statement.in_transaction,
+            created=created,
+            held=dict(held),
+            siblings=statement.operations,
+            enum_values_added=enum_values,
+            created_types=created_types,
+        )
+        before = schema.copy() if len(statement.operations) > 1 else None
+        parts: list[tuple[Operation, Effects]] = []
+        pending_created: set[QName] = set()
+        last = len(statement.operations) - 1
+        failed = False
+        for i, operation in enumerate(statement.operations):
+            situation.assumed = []
+            effects = operation.effects(situation)
+            if situation.assumed:
+                effects = replace(effects, assumed=(*effects.assumed, *situation.assumed))
+            parts.append((operation, effects))
+            failed = failed or effects.error is not None
+            pending_created.update(operation.created(schema))
+            if i != last and not failed:
+                operation.apply(schema)
+        merged = merge(effects for _, effects in parts)
+        known = frozenset(created)
+        merged = _without(merged, created | pending_created)
+        merged = replace(
+            merged,
+            blocked_indirectly={
+                **blocked_indirectly(merged.locks, schema),
+                **merged.blocked_indirectly,
+            },
+        )
+        yield Explained(
+            statement=statement,
+            parts=tuple(parts),
+            effects=merged,
+            schema=before if before is not None else schema,
+            created=known,
+            held=dict(held),
+            pg=pg,
+        )
+        if statement.operations and not failed:
+            statement.operations[last].apply(schema)
+        created |= pending_created
+        if types_before is not None:
+            created_types |= set(schema.types) - types_before
+        if statement.in_transaction:
+            for relation, mode in merged.locks.items():
+                stronger = strongest(held.get(relation), mode)
+                assert stronger is not None
+                held[relation] = stronger
+            enum_values |= {
+                added
+                for operation in statement.operations
+                if (added := getattr(operation, "enum_value", None)) is not None
+            }
+
+
+def _makes_type(statement: Statement) -> bool:
+    return any(operation.kind.startswith("create_") for operation in statement.operations)
+
+
+def _without(effects: Effects, created: set[QName]) -> Effects:
+    if not created:
+        return effects
+    return replace(
+        effects,
+        locks={r: m for r, m in effects.locks.items() if r not in created},
+        rewrites=tuple(r for r in effects.rewrites if r not in created),
+        scans={r: w for r, w in effects.scans.items() if r not in created},
+        index_builds=tuple(r for r in effects.index_builds if r not in created),
+        index_rebuilds=tuple(r for r in effects.index_rebuilds if r not in created),
+        blocked_indirectly={
+            r: b for r, b in effects.blocked_indirectly.items() if r not in created
+        },
+        breaks=tuple(b for b in effects.breaks if b.relation not in created),
+    )
