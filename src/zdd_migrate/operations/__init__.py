@@ -32,6 +32,7 @@ __all__ = ["ROOMS", "NotUnderstood", "Operation", "Situation", "read_statement"]
 ROOMS: tuple[str, ...] = (
 
     "create_index",
+    "create_table",
     "rename_column",
 )
 

@@ -112,3 +112,18 @@ def _views_over(schema: Schema, relation: QName) -> list[QName]:
                 found[view.name] = None
                 todo.append(view.name)
     return list(found)
+
+
+def foreign_key_break(referenced: QName, referencing: QName, on_delete: str) -> tuple[Break, ...]:
+    """Deleting (or rekeying) a referenced row fails now, unless the key says what to do instead."""
+    if on_delete in ("CASCADE", "SET NULL", "SET DEFAULT"):
+        return ()
+    return (
+        Break(
+            "old",
+            "restriction",
+            f"deleting rows of {referenced.name} that {referencing.name} refers to",
+            "23503",
+            referenced,
+        ),
+    )
