@@ -107,21 +107,23 @@ def _column_settings(draft: Draft, twin: Twin) -> list[str]:
     return out
 
 
-def make_not_null(draft: Draft, table: QName, column: str) -> None:
+def make_not_null(
+    draft: Draft, table: QName, column: str, *, phase: Phase = Phase.MIGRATE
+) -> None:
     """NOT NULL without scanning under a strong lock: a check, validated, stands as the proof."""
     name, check = draft.sql_name(table), quote_ident(own(table.name, column, "not_null"))
     col = quote_ident(column)
     draft.sql(
-        Phase.MIGRATE,
+        phase,
         f"ALTER TABLE {name} ADD CONSTRAINT {check} CHECK ({col} IS NOT NULL) NOT VALID",
         undo=f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {check}",
         why=f"ask {column} of new rows; old rows are checked next, without blocking anyone",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,
     )
-    draft.validate(table, check, why=f"check that no row lacks {column}")
+    draft.validate(table, check, why=f"check that no row lacks {column}", phase=phase)
     draft.sql(
-        Phase.MIGRATE,
+        phase,
         (
             f"ALTER TABLE {name} ALTER COLUMN {col} SET NOT NULL",
             f"ALTER TABLE {name} DROP CONSTRAINT {check}",

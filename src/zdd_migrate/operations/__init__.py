@@ -30,7 +30,7 @@ __all__ = ["ROOMS", "NotUnderstood", "Operation", "Situation", "read_statement"]
 
 #: every room, in alphabetical order
 ROOMS: tuple[str, ...] = (
-
+    "add_constraint",
     "create_index",
     "create_table",
     "rename_column",

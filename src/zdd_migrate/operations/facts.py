@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from zdd_migrate.model.effects import Break
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.schema import Schema, Table
 
 _M = LockMode
 
@@ -127,3 +128,42 @@ def foreign_key_break(referenced: QName, referencing: QName, on_delete: str) -> 
             referenced,
         ),
     )
+
+
+def leaves(schema: Schema, tables: Iterable[QName]) -> list[QName]:
+    """Those of the tables that hold rows themselves: partitioned parents left out."""
+    return [
+        name
+        for name in tables
+        if (table := schema.tables.get(name)) is None or table.kind != "partitioned"
+    ]
+
+
+_NOT_NULL = re.compile(r"\(*\s*(\"(?:[^\"]|\"\")+\"|[\w$]+)\s+IS\s+NOT\s+NULL\s*\)*", re.IGNORECASE)
+
+
+def implied_not_null(table: Table | None, column: str, *, without: Iterable[str] = ()) -> bool:
+    """Whether a validated CHECK proves that no row has NULL there (so SET NOT NULL need not scan).
+
+    A conjunction counts when one of its terms is `column IS NOT NULL`; constraints named in
+    `without` (dropped by the same statement) do not.
+    """
+    if table is None:
+        return False
+    gone = set(without)
+    for constraint in table.constraints:
+        if constraint.name in gone or not constraint.valid or not constraint.enforced:
+            continue
+        if constraint.kind == "not_null" and constraint.columns == (column,):
+            return True
+        if constraint.kind != "check" or constraint.expression is None:
+            continue
+        for term in re.split(r"\bAND\b", constraint.expression, flags=re.IGNORECASE):
+            match = _NOT_NULL.fullmatch(term.strip())
+            if match is None or re.search(r"\bOR\b", constraint.expression, re.IGNORECASE):
+                continue
+            named = match[1]
+            folded = named[1:-1].replace('""', '"') if named.startswith('"') else named.lower()
+            if folded == column:
+                return True
+    return False

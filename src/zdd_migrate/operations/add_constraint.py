@@ -1,0 +1,325 @@
+"""ALTER TABLE … ADD [CONSTRAINT name] CHECK | FOREIGN KEY | UNIQUE | PRIMARY KEY | EXCLUDE | NOT NULL.
+
+Every one of them binds new writes at once, NOT VALID or not: old code that writes what the
+constraint forbids fails from that moment on. Beyond that they differ: a check and a foreign key
+can be added NOT VALID and validated later under a weak lock; unique and primary key can take over
+an index built concurrently; an exclusion constraint can do neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.constraint import plan_added_constraint
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.grammar.constraints import (
+    ConstraintDefinition,
+    at_table_constraint,
+    read_table_constraint,
+)
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Constraint, Index, Schema, Table
+from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import (
+    cached_plans,
+    foreign_key_break,
+    implied_not_null,
+    leaves,
+    tree,
+)
+
+_M = LockMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddConstraint(Operation):
+    """Add a table constraint. `constraint` is it as written."""
+
+    kind: ClassVar[str] = "add_constraint"
+    constraint: ConstraintDefinition
+    only: bool = False
+
+    def effects(self, at: Situation) -> Effects:
+        """By kind: which lock, on whom, and what is read or built under it."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        table = at.schema.tables.get(relation)
+        if table is None:
+            at.assume(f"{relation} holds rows")
+        if table is not None and self.constraint.name and table.constraint(self.constraint.name):
+            return Effects(
+                locks={relation: _M.ACCESS_EXCLUSIVE},
+                error=PgError(
+                    "42710",
+                    f'constraint "{self.constraint.name}" for relation "{relation.name}" '
+                    "already exists",
+                ),
+            )
+        return _EFFECTS[self.constraint.kind](self, at, relation, table)
+
+    # -- kinds -------------------------------------------------------------------------------
+
+    def _check(self, at: Situation, relation: QName, table: Table | None) -> Effects:
+        members = tree(at.schema, relation, only=self.constraint.no_inherit)
+        scans = (
+            dict.fromkeys(leaves(at.schema, members), "every row is checked")
+            if self.constraint.valid and self.constraint.enforced
+            else {}
+        )
+        what = f"writes to {relation.name} that break CHECK ({self.constraint.expression})"
+        return Effects(
+            locks=dict.fromkeys(members, _M.ACCESS_EXCLUSIVE),
+            scans=scans,
+            breaks=(Break("old", "restriction", what, "23514", relation),)
+            if self.constraint.enforced
+            else (),
+        )
+
+    def _foreign_key(self, at: Situation, relation: QName, table: Table | None) -> Effects:
+        constraint = self.constraint
+        assert constraint.ref_table is not None
+        referenced = at.schema.resolve(constraint.ref_table)
+        members = tree(at.schema, relation)
+        locks = dict.fromkeys(members, _M.SHARE_ROW_EXCLUSIVE)
+        for member in tree(at.schema, referenced):
+            locks[member] = _M.SHARE_ROW_EXCLUSIVE
+        partitioned = table is not None and table.kind == "partitioned"
+        error = None
+        if partitioned and not constraint.valid and at.pg < 18 and constraint.enforced:
+            error = PgError(
+                "42809",
+                f'cannot add NOT VALID foreign key on partitioned table "{relation.name}" '
+                f'referencing relation "{referenced.name}"',
+            )
+        elif not constraint.enforced and at.pg < 18:
+            error = PgError("42601", "NOT ENFORCED needs Postgres 18")
+        scans: dict[QName, str] = {}
+        if constraint.valid and constraint.enforced:
+            scans = dict.fromkeys(
+                leaves(at.schema, members), "every row's reference is looked up"
+            )
+            for member in leaves(at.schema, tree(at.schema, referenced)):
+                scans.setdefault(member, "referenced rows are looked up")
+        columns = ", ".join(constraint.columns)
+        return Effects(
+            locks=locks,
+            scans=scans,
+            error=error,
+            breaks=(
+                Break(
+                    "old",
+                    "restriction",
+                    f"writes to {relation.name} whose ({columns}) is not in {referenced.name}",
+                    "23503",
+                    relation,
+                ),
+                *foreign_key_break(referenced, relation, constraint.on_delete),
+            )
+            if constraint.enforced
+            else (),
+        )
+
+    def _unique(self, at: Situation, relation: QName, table: Table | None) -> Effects:
+        constraint = self.constraint
+        columns = constraint.columns
+        members = tree(at.schema, relation)
+        locks = dict.fromkeys(members, _M.ACCESS_EXCLUSIVE)
+        builds: tuple[QName, ...] = ()
+        scans: dict[QName, str] = {}
+        error = None
+        if constraint.using_index is not None:
+            index = at.schema.indexes.get(relation.sibling(constraint.using_index))
+            if index is not None:
+                columns = index.keys
+                if not index.unique:
+                    error = PgError("42809", f'"{constraint.using_index}" is not a unique index')
+                elif not index.valid:
+                    error = PgError("55000", f'index "{constraint.using_index}" is not valid')
+        else:
+            heaps = leaves(at.schema, members)
+            name = relation.sibling(constraint.constraint(relation, _taken(table)).name)
+            builds = tuple(name if heap == relation else heap for heap in heaps)
+            scans = dict.fromkeys(heaps, "every row is read to build the index")
+        breaks = [
+            Break(
+                "old",
+                "restriction",
+                f"writes that repeat a value of ({', '.join(columns)}) in {relation.name}",
+                "23505",
+                relation,
+            )
+        ]
+        if constraint.kind == "primary_key":
+            if table is not None and table.primary_key is not None and error is None:
+                error = PgError(
+                    "42P16", f'multiple primary keys for table "{relation.name}" are not allowed'
+                )
+            nullable = [
+                c for c in columns if table is None or ((col := table.column(c)) and not col.not_null)
+            ]
+            for column in nullable:
+                breaks.append(_null_break(relation, column))
+            if nullable and not all(implied_not_null(table, c) for c in nullable):
+                for heap in leaves(at.schema, members):
+                    scans.setdefault(heap, "every row is checked for NULL")
+        return Effects(
+            locks=locks, scans=scans, index_builds=builds, error=error, breaks=tuple(breaks)
+        )
+
+    def _exclude(self, at: Situation, relation: QName, table: Table | None) -> Effects:
+        heaps = leaves(at.schema, tree(at.schema, relation))
+        name = relation.sibling(self.constraint.constraint(relation, _taken(table)).name)
+        return Effects(
+            locks=dict.fromkeys(tree(at.schema, relation), _M.ACCESS_EXCLUSIVE),
+            scans=dict.fromkeys(heaps, "every row is read to build the index"),
+            index_builds=tuple(name if heap == relation else heap for heap in heaps),
+            breaks=(
+                Break(
+                    "old",
+                    "restriction",
+                    f"writes to {relation.name} that collide under ({self.constraint.expression})",
+                    "23P01",
+                    relation,
+                ),
+            ),
+        )
+
+    def _not_null(self, at: Situation, relation: QName, table: Table | None) -> Effects:
+        if at.pg < 18:
+            return Effects(
+                error=PgError("42601", "NOT NULL as a named table constraint needs Postgres 18")
+            )
+        (column,) = self.constraint.columns
+        members = tree(at.schema, relation, only=self.constraint.no_inherit)
+        known = table.column(column) if table is not None else None
+        already = known is not None and known.not_null
+        scans = {}
+        if self.constraint.valid and not already and not implied_not_null(table, column):
+            scans = dict.fromkeys(leaves(at.schema, members), f"every row's {column} is checked")
+        return Effects(
+            locks=dict.fromkeys(members, _M.ACCESS_EXCLUSIVE),
+            scans=scans,
+            breaks=() if already else (_null_break(relation, column), *cached_plans(())),
+        )
+
+    # -- schema and plan ---------------------------------------------------------------------
+
+    def apply(self, schema: Schema) -> None:
+        """Add it to the table and its partitions, with the index behind it."""
+        assert self.relation is not None
+        relation = schema.resolve(self.relation)
+        for name in tree(schema, relation, only=self.constraint.no_inherit):
+            table = schema.tables.get(name)
+            if table is not None:
+                self._apply_to(schema, table, inherited=name != relation)
+
+    def _apply_to(self, schema: Schema, table: Table, *, inherited: bool) -> None:
+        definition = self.constraint
+        if definition.kind == "not_null" and definition.valid:
+            column = table.column(definition.columns[0])
+            if column is not None:
+                schema.put_table(table.with_column(replace(column, not_null=True)))
+            return
+        if inherited and definition.kind in ("unique", "primary_key", "exclude"):
+            definition = replace(definition, name=None)
+        made = definition.constraint(table.name, _taken(table))
+        if made.ref_table is not None:
+            made = replace(made, ref_table=schema.resolve(made.ref_table), inherited=inherited)
+        if definition.using_index is not None:
+            made = self._adopt_index(schema, table, made, definition.using_index)
+        elif made.index is not None:
+            schema.put_index(
+                Index(
+                    name=table.name.sibling(made.index),
+                    table=table.name,
+                    keys=made.columns,
+                    unique=made.kind != "exclude",
+                    method=definition.method or ("gist" if made.kind == "exclude" else "btree"),
+                    include=made.include,
+                    columns=frozenset((*made.columns, *made.include)),
+                    constraint=made.name,
+                    nulls_not_distinct=made.nulls_not_distinct,
+                )
+            )
+        table = schema.tables[table.name].with_constraint(made)
+        if made.kind == "primary_key":
+            for name in made.columns:
+                if (column := table.column(name)) is not None:
+                    table = table.with_column(replace(column, not_null=True))
+        schema.put_table(table)
+
+    def _adopt_index(
+        self, schema: Schema, table: Table, made: Constraint, using: str
+    ) -> Constraint:
+        """USING INDEX renames the index to the constraint's name."""
+        index = schema.drop_index(table.name.sibling(using))
+        name = self.constraint.name or using
+        if index is None:
+            return replace(made, name=name, index=name)
+        schema.put_index(replace(index, name=table.name.sibling(name), constraint=name))
+        return replace(made, name=name, index=name, columns=index.keys, include=index.include)
+
+    def plan(self, draft: Draft) -> None:
+        """In contract, for it restricts what old code may write."""
+        relation = draft.resolve(self.relation)
+        table = draft.table(relation)
+        made = self.constraint.constraint(relation, _taken(table))
+        if made.ref_table is not None:
+            made = replace(made, ref_table=draft.schema.resolve(made.ref_table))
+        plan_added_constraint(draft, relation, self.constraint, made)
+
+
+_EFFECTS = {
+    "check": AddConstraint._check,
+    "foreign_key": AddConstraint._foreign_key,
+    "unique": AddConstraint._unique,
+    "primary_key": AddConstraint._unique,
+    "exclude": AddConstraint._exclude,
+    "not_null": AddConstraint._not_null,
+}
+
+
+def _taken(table: Table | None) -> set[str]:
+    return {c.name for c in table.constraints} if table is not None else set()
+
+
+def _null_break(relation: QName, column: str) -> Break:
+    return Break(
+        "old",
+        "obligation",
+        f"writes that leave {relation.name}.{column} NULL",
+        "23502",
+        relation,
+        column,
+    )
+
+
+def _read(cursor: Cursor, target: Target) -> AddConstraint:
+    cursor.expect("ADD")
+    if not at_table_constraint(cursor):
+        raise cursor.unread("a constraint was expected")
+    read = read_table_constraint(cursor)
+    return AddConstraint(
+        relation=target.relation,
+        constraint=replace(read, text=squeeze(read.text)) if "--" not in read.text else read,
+        only=target.only,
+    )
+
+
+TABLE_ACTIONS = {
+    "ADD CONSTRAINT": _read,
+    "ADD CHECK (": _read,
+    "ADD UNIQUE (": _read,
+    "ADD UNIQUE USING": _read,
+    "ADD UNIQUE NULLS": _read,
+    "ADD PRIMARY KEY": _read,
+    "ADD FOREIGN KEY": _read,
+    "ADD EXCLUDE USING": _read,
+    "ADD EXCLUDE (": _read,
+    "ADD NOT NULL": _read,
+}
