@@ -33,7 +33,12 @@ ROOMS: tuple[str, ...] = (
     "add_constraint",
     "create_index",
     "create_table",
+    "drop_constraint",
+    "drop_index",
+    "drop_table",
     "rename_column",
+    "rename_table",
+    "validate_constraint",
 )
 
 _MOST_WORDS = 5

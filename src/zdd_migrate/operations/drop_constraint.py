@@ -1,0 +1,193 @@
+"""ALTER TABLE … DROP CONSTRAINT: an instant, but what old code counted on is gone.
+
+Dropping relaxes what may be written, so it belongs to expand; dropping a unique or primary key
+takes the index that ON CONFLICT names with it, so that waits for contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Constraint, Schema
+from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import tree
+
+_M = LockMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropConstraint(Operation):
+    """Remove a constraint by name."""
+
+    kind: ClassVar[str] = "drop_constraint"
+    constraint: str
+    if_exists: bool = False
+    cascade: bool = False
+    only: bool = False
+
+    def effects(self, at: Situation) -> Effects:
+        """ACCESS EXCLUSIVE for an instant; for a foreign key on the referenced table too."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        table = at.schema.tables.get(relation)
+        known = table.constraint(self.constraint) if table is not None else None
+        locks = dict.fromkeys(self._members(at.schema, relation, known), _M.ACCESS_EXCLUSIVE)
+        if known is None:
+            if table is not None and not self.if_exists and at.schema.complete:
+                return Effects(
+                    locks=locks,
+                    error=PgError(
+                        "42704",
+                        f'constraint "{self.constraint}" of relation "{relation.name}" '
+                        "does not exist",
+                    ),
+                )
+            if not self.if_exists:
+                at.assume(f"{self.constraint} is not a foreign key")
+            return Effects(locks=locks)
+        if known.kind == "foreign_key" and known.ref_table is not None:
+            locks.update(dict.fromkeys(tree(at.schema, known.ref_table), _M.ACCESS_EXCLUSIVE))
+        error = None
+        breaks: list[Break] = []
+        if known.kind in ("unique", "primary_key", "exclude"):
+            columns = ", ".join(known.columns)
+            breaks.append(
+                Break(
+                    "old",
+                    "on_conflict",
+                    f"INSERT … ON CONFLICT ({columns}) into {relation.name}",
+                    "42P10",
+                    relation,
+                )
+            )
+            error = self._dependent_keys(at.schema, relation, known, locks)
+        return Effects(locks=locks, breaks=tuple(breaks), error=error)
+
+    def _members(self, schema: Schema, relation: QName, known: Constraint | None) -> list[QName]:
+        if self.only or (known is not None and known.no_inherit):
+            return [relation]
+        return tree(schema, relation)
+
+    def _dependent_keys(
+        self, schema: Schema, relation: QName, known: Constraint, locks: dict[QName, LockMode]
+    ) -> PgError | None:
+        for other, fk in schema.foreign_keys_to(relation):
+            target = fk.ref_columns or (
+                known.columns if known.kind == "primary_key" else ()
+            )
+            if set(target) != set(known.columns):
+                continue
+            if not self.cascade:
+                return PgError(
+                    "2BP01",
+                    f"cannot drop constraint {known.name} on table {relation.name} because other "
+                    f"objects depend on it (foreign key {fk.name} of {other.name.name})",
+                )
+            locks[other.name] = _M.ACCESS_EXCLUSIVE
+        return None
+
+    def apply(self, schema: Schema) -> None:
+        """Forget it, and the index behind it."""
+        assert self.relation is not None
+        relation = schema.resolve(self.relation)
+        for name in tree(schema, relation, only=self.only):
+            table = schema.tables.get(name)
+            known = table.constraint(self.constraint) if table is not None else None
+            if table is None or known is None:
+                continue
+            kept = tuple(c for c in table.constraints if c.name != self.constraint)
+            schema.put_table(replace(table, constraints=kept))
+            if known.index is not None:
+                schema.drop_index(name.sibling(known.index))
+
+    def plan(self, draft: Draft) -> None:
+        """Relaxing: expand. Taking a unique index away: contract. Undone by adding it again."""
+        relation = draft.resolve(self.relation)
+        if draft.is_new(relation):
+            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            return
+        table = draft.table(relation)
+        known = table.constraint(self.constraint) if table is not None else None
+        if known is None:
+            if self.if_exists:
+                draft.note(f"{self.constraint} of {relation} is not there: nothing to drop")
+                return
+            draft.refuse(
+                f"{self.constraint} of {relation} is not known, so it could not be put back",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
+            )
+            return
+        keyed = known.kind in ("unique", "primary_key", "exclude")
+        draft.breaks_old = draft.breaks_old or keyed
+        name, constraint = draft.sql_name(relation), quote_ident(known.name)
+        undo = [f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {definition_of(known)}"]
+        if known.kind in ("check", "foreign_key") and known.valid:
+            undo[0] += " NOT VALID"
+            undo.append(f"ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}")
+            draft.note(
+                f"putting {known.name} back fails while rows break it: written since it was dropped"
+            )
+        draft.sql(
+            Phase.CONTRACT if keyed else Phase.EXPAND,
+            f"ALTER TABLE {name} DROP CONSTRAINT {constraint}{' CASCADE' if self.cascade else ''}",
+            undo=undo,
+            undo_transactional=False,
+            why=f"stop asking {known.name} of {relation}",
+            lock=LockMode.ACCESS_EXCLUSIVE,
+            relation=relation,
+        )
+
+
+def definition_of(constraint: Constraint) -> str:
+    """SQL that defines a constraint again, without its name and NOT VALID."""
+    from zdd_migrate.blocks.quoting import quote_qname
+
+    columns = ", ".join(quote_ident(c) for c in constraint.columns)
+    late = " DEFERRABLE" if constraint.deferrable else ""
+    late += " INITIALLY DEFERRED" if constraint.initially_deferred else ""
+    if constraint.kind == "check":
+        inherit = " NO INHERIT" if constraint.no_inherit else ""
+        return f"CHECK ({constraint.expression}){inherit}"
+    if constraint.kind in ("unique", "primary_key"):
+        word = "UNIQUE" if constraint.kind == "unique" else "PRIMARY KEY"
+        distinct = " NULLS NOT DISTINCT" if constraint.nulls_not_distinct else ""
+        include = ", ".join(quote_ident(c) for c in constraint.include)
+        return f"{word}{distinct} ({columns}){f' INCLUDE ({include})' if include else ''}{late}"
+    if constraint.kind == "foreign_key" and constraint.ref_table is not None:
+        ref = ", ".join(quote_ident(c) for c in constraint.ref_columns)
+        return (
+            f"FOREIGN KEY ({columns}) REFERENCES {quote_qname(constraint.ref_table)}"
+            f"{f' ({ref})' if ref else ''}"
+            f"{f' MATCH {constraint.match}' if constraint.match != 'SIMPLE' else ''}"
+            f"{f' ON UPDATE {constraint.on_update}' if constraint.on_update != 'NO ACTION' else ''}"
+            f"{f' ON DELETE {constraint.on_delete}' if constraint.on_delete != 'NO ACTION' else ''}"
+            f"{late}"
+        )
+    return constraint.definition
+
+
+def _read(cursor: Cursor, target: Target) -> DropConstraint:
+    cursor.expect("DROP", "CONSTRAINT")
+    if_exists = cursor.accept("IF", "EXISTS")
+    name = cursor.name()
+    cascade = cursor.accept("CASCADE")
+    if not cascade:
+        cursor.accept("RESTRICT")
+    return DropConstraint(
+        relation=target.relation,
+        constraint=name,
+        if_exists=if_exists,
+        cascade=cascade,
+        only=target.only,
+    )
+
+
+TABLE_ACTIONS = {"DROP CONSTRAINT": _read}

@@ -1,0 +1,130 @@
+"""DROP INDEX [CONCURRENTLY]: plain takes ACCESS EXCLUSIVE on the table, for an instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Index, Schema
+from zdd_migrate.operations.base import Operation, Situation
+
+_M = LockMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIndex(Operation):
+    """Remove an index. `relation` is the index itself."""
+
+    kind: ClassVar[str] = "drop_index"
+    concurrently: bool = False
+    if_exists: bool = False
+    cascade: bool = False
+
+    def effects(self, at: Situation) -> Effects:
+        """On table and index: ACCESS EXCLUSIVE, or SHARE UPDATE EXCLUSIVE concurrently."""
+        assert self.relation is not None
+        name = at.schema.resolve(self.relation)
+        index = at.schema.indexes.get(name)
+        mode = _M.SHARE_UPDATE_EXCLUSIVE if self.concurrently else _M.ACCESS_EXCLUSIVE
+        if index is None:
+            if self.if_exists and at.schema.complete:
+                return Effects(transactional=not self.concurrently)
+            error = None
+            if at.schema.complete:
+                error = PgError("42704", f'index "{name.name}" does not exist')
+            at.assume(f"{name} exists; its table is not known")
+            return Effects(
+                locks={name: mode}, transactional=not self.concurrently, error=error
+            )
+        error = None
+        if index.constraint is not None:
+            error = PgError(
+                "2BP01",
+                f"cannot drop index {name.name} because constraint {index.constraint} on table "
+                f"{index.table.name} requires it",
+            )
+        elif self.concurrently and at.in_transaction:
+            error = PgError("25001", "DROP INDEX CONCURRENTLY cannot run inside a transaction block")
+        breaks = ()
+        if index.unique:
+            what = f"INSERT … ON CONFLICT ({', '.join(index.keys)}) into {index.table.name}"
+            breaks = (Break("old", "on_conflict", what, "42P10", index.table),)
+        locks = {index.table: mode}
+        for table in at.schema.descendants_of(index.table):
+            if not self.concurrently:
+                locks[table.name] = mode
+        return Effects(
+            locks=locks, transactional=not self.concurrently, error=error, breaks=breaks
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Forget it."""
+        assert self.relation is not None
+        schema.drop_index(schema.resolve(self.relation))
+
+    def plan(self, draft: Draft) -> None:
+        """CONCURRENTLY, in contract: old code's queries may count on it. Undone by building it."""
+        assert self.relation is not None
+        name = draft.schema.resolve(self.relation)
+        index = draft.schema.indexes.get(name)
+        if index is None:
+            if self.if_exists:
+                draft.note(f"index {name} is not there: nothing to drop")
+                return
+            draft.refuse(
+                f"index {name} is not known, so it could not be built again on the way back",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
+            )
+            return
+        table = draft.schema.tables.get(index.table)
+        if table is not None and table.kind == "partitioned":
+            draft.refuse(
+                f"{name} is an index of the partitioned table {index.table}: it cannot be dropped "
+                "CONCURRENTLY",
+                "drop it in a moment without long transactions, with a short lock_timeout",
+            )
+            return
+        draft.touches.setdefault(index.table)
+        draft.breaks_old = draft.breaks_old or index.unique
+        draft.sql(
+            Phase.CONTRACT,
+            f"DROP INDEX CONCURRENTLY {quote_qname(name)}",
+            undo=create_again(index, draft.sql_name(index.table)),
+            why=f"drop {name.name} once no old code needs it",
+            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            relation=index.table,
+            transactional=False,
+        )
+
+
+def create_again(index: Index, table_sql: str) -> str:
+    """CREATE INDEX CONCURRENTLY that builds the index as it was."""
+    from zdd_migrate.blocks.twin import index_copy_sql
+
+    return index_copy_sql(index, index.name.name, table_sql, {}).replace(
+        "INDEX CONCURRENTLY ", "INDEX CONCURRENTLY IF NOT EXISTS ", 1
+    )
+
+
+def _read(cursor: Cursor) -> list[DropIndex]:
+    cursor.expect("DROP", "INDEX")
+    concurrently = cursor.accept("CONCURRENTLY")
+    if_exists = cursor.accept("IF", "EXISTS")
+    names: tuple[QName, ...] = cursor.list_of(cursor.qname)
+    cascade = cursor.accept("CASCADE")
+    if not cascade:
+        cursor.accept("RESTRICT")
+    return [
+        DropIndex(relation=n, concurrently=concurrently, if_exists=if_exists, cascade=cascade)
+        for n in names
+    ]
+
+
+READS = {"DROP INDEX": _read}
