@@ -31,13 +31,19 @@ __all__ = ["ROOMS", "NotUnderstood", "Operation", "Situation", "read_statement"]
 #: every room, in alphabetical order
 ROOMS: tuple[str, ...] = (
     "add_constraint",
+    "add_enum_value",
+    "comment",
     "create_index",
     "create_table",
+    "create_type",
+    "data_statement",
     "drop_constraint",
     "drop_index",
     "drop_table",
     "rename_column",
     "rename_table",
+    "set_parameter",
+    "transaction",
     "validate_constraint",
 )
 

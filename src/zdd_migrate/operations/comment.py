@@ -1,0 +1,122 @@
+"""COMMENT ON: a word for the catalog, harmless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_literal
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.base import Operation, Situation
+
+#: objects that are relations, whose comment locks them
+_RELATIONS = {
+    "TABLE",
+    "VIEW",
+    "MATERIALIZED VIEW",
+    "FOREIGN TABLE",
+    "SEQUENCE",
+    "INDEX",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comment(Operation):
+    """Set or remove (None) the comment of an object. `object` is what kind it is."""
+
+    kind: ClassVar[str] = "comment"
+    object: str
+    column: str | None = None
+    name: str | None = None
+    text: str | None = None
+
+    def effects(self, at: Situation) -> Effects:
+        """SHARE UPDATE EXCLUSIVE on the relation: nobody waits."""
+        if self.relation is None:
+            return Effects()
+        relation = at.schema.resolve(self.relation)
+        return Effects(locks={relation: LockMode.SHARE_UPDATE_EXCLUSIVE})
+
+    def apply(self, schema: Schema) -> None:
+        """Keep table and column comments."""
+        if self.relation is None:
+            return
+        table = schema.table(self.relation)
+        if table is None:
+            return
+        if self.object == "COLUMN" and self.column is not None:
+            column = table.column(self.column)
+            if column is not None:
+                schema.put_table(table.with_column(replace(column, comment=self.text)))
+        elif self.object == "TABLE":
+            schema.put_table(replace(table, comment=self.text))
+
+    def plan(self, draft: Draft) -> None:
+        """As it is, in expand; the undo puts the old comment back where it is known."""
+        undo: tuple[str, ...] = ()
+        if self.relation is not None and self.object in ("TABLE", "COLUMN"):
+            relation = draft.resolve(self.relation)
+            table = draft.table(relation)
+            known = table.column(self.column) if table is not None and self.column else table
+            if known is not None and not draft.is_new(relation):
+                was = "NULL" if known.comment is None else quote_literal(known.comment)
+                head = draft.statement[: draft.statement.upper().rindex(" IS ")]
+                undo = (f"{head} IS {was}",)
+        draft.sql(Phase.EXPAND, draft.statement, undo=undo, why="a comment; nobody waits")
+
+
+def _read(cursor: Cursor) -> Comment:
+    cursor.expect("COMMENT", "ON")
+    column = name = None
+    relation: QName | None = None
+    if cursor.accept("COLUMN"):
+        kind = "COLUMN"
+        parts = [cursor.name()]
+        while cursor.accept("."):
+            parts.append(cursor.name())
+        if len(parts) < 2:
+            raise cursor.unread("table.column was expected")
+        column = parts[-1]
+        relation = QName(parts[-3] if len(parts) > 2 else None, parts[-2])
+    elif cursor.at("MATERIALIZED") or cursor.at("FOREIGN", "TABLE"):
+        kind = f"{cursor.next().up} {cursor.next().up}"
+        relation = cursor.qname()
+    elif cursor.up() in _RELATIONS:
+        kind = cursor.next().up
+        relation = cursor.qname()
+    else:
+        kind, name, relation = _other(cursor)
+    cursor.expect("IS")
+    text = None if cursor.accept("NULL") else cursor.string()
+    return Comment(relation=relation, object=kind, column=column, name=name, text=text)
+
+
+def _other(cursor: Cursor) -> tuple[str, str, QName | None]:
+    """Any other object: its kind's words, its name, and the relation after ON."""
+    start = cursor.i
+    words = [cursor.next().up]
+    if words[0] == "CONSTRAINT":
+        name = cursor.name()
+        cursor.expect("ON")
+        if cursor.accept("DOMAIN"):
+            return "CONSTRAINT", name, None if cursor.qname() else None
+        return "CONSTRAINT", name, cursor.qname()
+    if words[0] in ("TRIGGER", "RULE", "POLICY"):
+        name = cursor.name()
+        cursor.expect("ON")
+        return words[0], name, cursor.qname()
+    while not cursor.at("IS") and not cursor.done:
+        if cursor.at("("):
+            cursor.skip_group()
+        else:
+            cursor.next()
+    return words[0], cursor.slice(start), None
+
+
+READS = {"COMMENT ON": _read}

@@ -1,0 +1,192 @@
+"""INSERT, UPDATE, DELETE, MERGE and SELECT inside a migration.
+
+They lock rows, not tables, but a whole-table UPDATE or DELETE holds its row locks, and whatever
+the transaction locked before, until it commits; and it leaves a dead copy of every row behind.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.grammar.queries import parse_query, relations_read
+from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.operations.base import Operation, Situation
+
+_M = LockMode
+Verb = Literal["insert", "update", "delete", "merge", "select"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataStatement(Operation):
+    """A statement over rows. `relation` is the table written (None for SELECT).
+
+    `where` is an UPDATE's or DELETE's condition, `assignments` an UPDATE's (column, expression)
+    pairs when it has one table and no FROM; `calls` are functions a SELECT calls.
+    """
+
+    kind: ClassVar[str] = "data_statement"
+    verb: Verb
+    where: str | None = None
+    assignments: tuple[tuple[str, str], ...] = ()
+    simple: bool = False
+    calls: tuple[str, ...] = ()
+    text: str = ""
+
+    def effects(self, at: Situation) -> Effects:
+        """ROW EXCLUSIVE on what is written, ACCESS SHARE on what is read."""
+        locks: dict[QName, LockMode] = {}
+        for name in relations_read(self.text):
+            resolved = at.schema.resolve(name)
+            locks[resolved] = _M.ROW_SHARE if _FOR_UPDATE.search(self.text) else _M.ACCESS_SHARE
+            for view in _through_views(at, resolved):
+                locks.setdefault(view, _M.ACCESS_SHARE)
+        scans: dict[QName, str] = {}
+        loses: tuple[str, ...] = ()
+        if self.relation is not None:
+            relation = at.schema.resolve(self.relation)
+            members = [relation]
+            if self.verb in ("update", "delete", "merge"):
+                members += [child.name for child in at.schema.descendants_of(relation)]
+            for member in members:
+                locks[member] = _M.ROW_EXCLUSIVE
+            if self.verb in ("update", "delete") and self.where is None:
+                scans = dict.fromkeys(members, f"every row is {self.verb}d")
+            if self.verb == "delete":
+                what = "all rows" if self.where is None else "the rows that match"
+                loses = (f"{what} of {relation}",)
+        return Effects(locks=locks, scans=scans, loses=loses)
+
+    def plan(self, draft: Draft) -> None:
+        """A simple UPDATE becomes a batched backfill; anything else runs as it is, in migrate."""
+        if self.verb == "select":
+            draft.note("a SELECT of the migration is left out of the plan: it changes nothing")
+            return
+        relation = draft.resolve(self.relation)
+        if draft.is_new(relation):
+            draft.sql(Phase.EXPAND, draft.statement, undo=(), why=f"rows of the new table {relation}")
+            return
+        if self.verb == "update" and self.simple and self.assignments:
+            todo = " OR ".join(f"{c} IS DISTINCT FROM ({e})" for c, e in self.assignments)
+            where = f"({self.where}) AND ({todo})" if self.where else todo
+            draft.backfill(
+                relation,
+                [(c.strip('"'), e) for c, e in self.assignments],
+                where,
+                why="the migration's own UPDATE, in batches",
+            )
+            draft.note(f"what the UPDATE of {relation} overwrites is not kept for the way back")
+            return
+        draft.sql(
+            Phase.MIGRATE,
+            draft.statement,
+            undo=(),
+            why="the migration's own data statement, as it is",
+            lock=_M.ROW_EXCLUSIVE,
+            relation=relation,
+        )
+        draft.note(
+            f"the {self.verb.upper()} on {relation} is not taken back by undo: its rows stay as it "
+            "leaves them"
+        )
+
+
+_FOR_UPDATE = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
+
+
+def _through_views(at: Situation, name: QName) -> list[QName]:
+    view = at.schema.views.get(name)
+    return sorted(view.depends_on) if view is not None and not view.materialized else []
+
+
+def _read(cursor: Cursor) -> DataStatement:
+    text = cursor.sql[cursor.tokens[cursor.i].start :].rstrip().rstrip(";").rstrip()
+    first = cursor.up()
+    query = parse_query(text)
+    mark = cursor.i
+    if first in ("UPDATE", "DELETE"):
+        return _read_change(cursor, text)
+    cursor.i = mark
+    if query is None:
+        raise cursor.unread("a query that can be followed was expected")
+    cursor.rest()
+    verb: Verb = query.kind if query.kind in _VERBS else "select"  # type: ignore[assignment]
+    return DataStatement(
+        relation=query.writes[0] if query.writes else None,
+        verb=verb,
+        calls=query.functions,
+        text=text,
+    )
+
+
+_VERBS = ("insert", "update", "delete", "merge", "select")
+
+
+def _read_change(cursor: Cursor, text: str) -> DataStatement:
+    verb: Verb = "update" if cursor.accept("UPDATE") else "delete"
+    if verb == "delete":
+        cursor.expect("DELETE", "FROM")
+    cursor.accept("ONLY")
+    relation = cursor.qname()
+    cursor.accept("*")
+    aliased = False
+    if cursor.accept("AS"):
+        cursor.name()
+        aliased = True
+    elif not cursor.done and cursor.up() not in ("SET", "WHERE", "USING", "RETURNING", ";"):
+        cursor.name()
+        aliased = True
+    assignments: list[tuple[str, str]] = []
+    plain = not aliased
+    if verb == "update":
+        cursor.expect("SET")
+        while True:
+            if cursor.at("("):
+                plain = False
+                cursor.skip_group()
+                cursor.expect("=")
+                cursor.until(_AFTER_SET)
+            else:
+                start = cursor.i
+                cursor.name()
+                if cursor.at("[") or cursor.at("."):
+                    plain = False
+                    while not cursor.at("="):
+                        cursor.next()
+                column = cursor.slice(start)
+                cursor.expect("=")
+                assignments.append((column, squeeze(cursor.until(_AFTER_SET))))
+            if not cursor.accept(","):
+                break
+    if cursor.up() in ("FROM", "USING"):
+        plain = False
+        cursor.next()
+        cursor.until(("WHERE", "RETURNING"), comma=False)
+    where = None
+    if cursor.accept("WHERE"):
+        where = squeeze(cursor.until(("RETURNING",), comma=False))
+    if cursor.accept("RETURNING"):
+        plain = False
+        cursor.rest()
+    if where is not None and re.search(r"\bSELECT\b|\bCURRENT\s+OF\b", where, re.IGNORECASE):
+        plain = plain and "CURRENT OF" not in where.upper()
+    return DataStatement(
+        relation=relation,
+        verb=verb,
+        where=where,
+        assignments=tuple(assignments),
+        simple=plain,
+        text=text,
+    )
+
+
+_AFTER_SET = ("FROM", "WHERE", "RETURNING")
+
+READS = {word: _read for word in ("INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES", "TABLE", "(")}
