@@ -1,1 +1,1 @@
-
+"""One file per output format: findings, explanations, plans and verdicts as text for someone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from zdd_migrate.model.statement import Span
@@ -40,3 +40,27 @@ class Finding:
     suppressed: bool = False
     reason: str | None = None
     assumed: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    """Findings of a run, and what was looked at."""
+
+    findings: list[Finding] = field(default_factory=list)
+    files: int = 0
+    statements: int = 0
+    not_understood: int = 0
+
+    def count(self, severity: Severity) -> int:
+        """Findings of a severity that are not suppressed."""
+        return sum(1 for f in self.findings if f.severity is severity and not f.suppressed)
+
+    @property
+    def suppressed(self) -> int:
+        """How many findings are suppressed."""
+        return sum(1 for f in self.findings if f.suppressed)
+
+    def worst(self) -> Severity | None:
+        """The highest severity among findings that are not suppressed."""
+        severities = [f.severity for f in self.findings if not f.suppressed]
+        return max(severities, key=lambda s: s.rank) if severities else None

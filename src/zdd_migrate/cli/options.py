@@ -1,0 +1,134 @@
+"""Options and small services that several verbs share."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from zdd_migrate.config import Config, load
+from zdd_migrate.errors import InputError
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.statement import Migration
+from zdd_migrate.operations.base import DEFAULT_PG, SUPPORTED_PG
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DSN = re.compile(r"^(postgres(ql)?://|.*\b(host|dbname|service)=)")
+
+
+def format_option(*formats: str) -> Callable[[F], F]:
+    """`--format`, the first named being the default."""
+    return click.option(
+        "--format", "format_", type=click.Choice(formats), default=formats[0], help="How to print."
+    )
+
+
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but the result.")
+schema_option = click.option(
+    "--schema",
+    metavar="FILE|DIR|DSN",
+    help="What the database looks like before: SQL that builds it, or a database to read.",
+)
+pg_option = click.option(
+    "--pg-version",
+    type=click.IntRange(min(SUPPORTED_PG), 30),
+    help=f"Postgres major to reason about (default: configuration, else {DEFAULT_PG}).",
+)
+source_option = click.option(
+    "--source", metavar="KIND", help="Layout of the migrations (default: detected)."
+)
+
+
+def config_for(paths: Sequence[str]) -> Config:
+    """The configuration nearest to the first path, or to here."""
+    first = Path(paths[0]) if paths and paths[0] != "-" else Path()
+    return load(first if first.exists() else Path())
+
+
+def read_migrations(paths: Sequence[str], source: str | None) -> list[Migration]:
+    """The migrations at `paths`, in the order they run."""
+    from zdd_migrate.reading.sources import read_paths
+
+    return read_paths(paths, source)
+
+
+def is_dsn(text: str) -> bool:
+    """Whether `--schema` names a database rather than a file."""
+    return _DSN.match(text) is not None and not Path(text).exists()
+
+
+def starting_schema(
+    schema: str | None,
+    paths: Sequence[str],
+    config: Config,
+    *,
+    history: str | None = None,
+    source: str | None = None,
+    pg: int = DEFAULT_PG,
+) -> tuple[Schema, str]:
+    """The schema before the migrations, and SQL that builds it ("" when read from a database).
+
+    `--schema` first; else `--history`, or the earlier migrations beside those given; else nothing
+    is known, and every verdict says what it assumed.
+    """
+    wanted = schema or (str(config.root / config.schema) if config.schema and not is_dsn(config.schema) else config.schema)
+    if wanted is not None and is_dsn(wanted):
+        return read_live(wanted), ""
+    if wanted is not None:
+        if not Path(wanted).exists():
+            raise InputError(f"{wanted}: no such schema file; --schema takes SQL, a directory or a database URL")
+        from zdd_migrate.reading.schema_source import load_schema_file
+
+        return load_schema_file(Path(wanted), pg)
+    from zdd_migrate.operations.walk import replay
+    from zdd_migrate.reading.sources import read_history
+
+    found = Schema()
+    earlier = read_history(paths, history or config.history, source)
+    for migration in earlier:
+        replay(migration.statements, found)
+    found.complete = bool(earlier)
+    text = "\n".join(
+        f"{statement.sql};" for migration in earlier for statement in migration.statements
+    )
+    return found, text
+
+
+def read_live(dsn: str) -> Schema:
+    """The schema of a live database."""
+    import psycopg
+
+    from zdd_migrate.errors import EnvironmentFailedError
+    from zdd_migrate.postgres.catalog import read_schema
+
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+            return read_schema(connection, sizes=True)
+    except psycopg.Error as error:
+        raise EnvironmentFailedError(f"the database of --schema cannot be read: {error}") from None
+
+
+def style(text: str, name: str) -> str:
+    """Colour for a terminal (click drops it when the output is none)."""
+    colours: dict[str, dict[str, Any]] = {
+        "error": {"fg": "red", "bold": True},
+        "warning": {"fg": "yellow", "bold": True},
+        "info": {"fg": "blue"},
+        "ok": {"fg": "green", "bold": True},
+        "bold": {"bold": True},
+        "dim": {"dim": True},
+        "fix": {"fg": "green"},
+    }
+    return click.style(text, **colours.get(name, {}))
+
+
+def width() -> int:
+    """Columns to print in: the terminal's, at most 100."""
+    import shutil
+
+    return min(shutil.get_terminal_size((100, 24)).columns, 100) if sys.stdout.isatty() else 100

@@ -1,0 +1,122 @@
+"""Configuration: `zdd-migrate.toml`, or `[tool.zdd-migrate]` in pyproject.toml, the same keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zdd_migrate.errors import InputError
+
+FILE = "zdd-migrate.toml"
+_KEYS = frozenset(
+    {
+        "pg_version",
+        "source",
+        "schema",
+        "history",
+        "fail_on",
+        "ignore",
+        "select",
+        "severity",
+        "baseline",
+        "rules",
+        "checks",
+        "versions",
+        "verify",
+        "paths",
+        "snapshot",
+        "cost",
+        "base",
+        "migrations",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the configuration says. `root` is the directory its relative paths start from.
+
+    `versions` are the code versions by name (`old`, `new`), each a table of its keys. `ignore`
+    and `select` are rule ids; `severity` maps rule ids to severities. `paths` are overrides:
+    glob → table of the keys ignore and severity. `raw` is everything, for keys others own.
+    """
+
+    root: Path
+    path: Path | None = None
+    pg_version: int | None = None
+    source: str | None = None
+    schema: str | None = None
+    history: str | None = None
+    fail_on: str | None = None
+    ignore: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    severity: dict[str, str] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+    checks: str | None = None
+    baseline: str | None = None
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    paths: dict[str, dict[str, Any]] = field(default_factory=dict)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+def load(start: Path) -> Config:
+    """The nearest configuration at or above `start` (a file or directory); empty when none."""
+    import tomllib
+
+    here = start.resolve()
+    for directory in (here, *here.parents) if here.is_dir() else here.parents:
+        own = directory / FILE
+        if own.is_file():
+            return _config(own, _read(own, tomllib.loads))
+        project = directory / "pyproject.toml"
+        if project.is_file():
+            table = _read(project, tomllib.loads).get("tool", {}).get("zdd-migrate")
+            if table is not None:
+                return _config(project, table)
+    return Config(root=here if here.is_dir() else here.parent)
+
+
+def _read(path: Path, loads: Any) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: the configuration cannot be read: {error}") from None
+    return found
+
+
+def _config(path: Path, raw: dict[str, Any]) -> Config:
+    table = {key.replace("-", "_"): value for key, value in raw.items()}
+    unknown = sorted(set(table) - _KEYS)
+    if unknown:
+        raise InputError(
+            f"{path}: {unknown[0]!r} is not a setting; known are {', '.join(sorted(_KEYS))}"
+        )
+    return Config(
+        root=path.parent,
+        path=path,
+        pg_version=_typed(path, table, "pg_version", int),
+        source=_typed(path, table, "source", str),
+        schema=_typed(path, table, "schema", str),
+        history=_typed(path, table, "history", str),
+        fail_on=_typed(path, table, "fail_on", str),
+        ignore=tuple(_typed(path, table, "ignore", list) or ()),
+        select=tuple(_typed(path, table, "select", list) or ()),
+        severity=dict(_typed(path, table, "severity", dict) or {}),
+        rules=tuple(_typed(path, table, "rules", list) or ()),
+        checks=_typed(path, table, "checks", str),
+        baseline=_typed(path, table, "baseline", str),
+        versions=dict(_typed(path, table, "versions", dict) or {}),
+        paths=dict(_typed(path, table, "paths", dict) or {}),
+        raw=table,
+    )
+
+
+def _typed(path: Path, table: dict[str, Any], key: str, kind: type) -> Any:
+    value = table.get(key)
+    if value is not None and not isinstance(value, kind):
+        raise InputError(f"{path}: {key} must be {_WORDS[kind]}, not {value!r}")
+    return value
+
+
+_WORDS = {int: "a whole number", str: "a text", list: "a list", dict: "a table"}
