@@ -226,7 +226,10 @@ def describe(explained: Explained, operation: Operation, effects: Effects) -> di
     reads = any(m.blocks_reads for m in locks.values())
     writes = any(m.blocks_writes for m in locks.values())
     work = bool(
-        set(effects.rewrites) | set(effects.scans) | set(effects.index_builds) | set(effects.index_rebuilds)
+        set(effects.rewrites)
+        | set(effects.scans)
+        | set(effects.index_builds)
+        | set(effects.index_rebuilds)
     )
     others = sorted(str(r) for r in locks if r != own)
     facts.update(
@@ -244,7 +247,9 @@ def describe(explained: Explained, operation: Operation, effects: Effects) -> di
         lost=", ".join(effects.loses),
         breaks=frozenset(b.kind for b in effects.breaks if b.code == "old"),
         breaks_new=frozenset(b.kind for b in effects.breaks if b.code == "new"),
-        broken="; ".join(b.what for b in effects.breaks if b.code == "old" and b.kind != "cached_plan"),
+        broken="; ".join(
+            b.what for b in effects.breaks if b.code == "old" and b.kind != "cached_plan"
+        ),
         lock=str(held) if held is not None else "",
         locked=", ".join(str(r) for r in locks),
         who="reads and writes" if reads else "writes" if writes else "nobody",
@@ -263,5 +268,7 @@ def _fill(template: str, facts: Mapping[str, Any]) -> str:
         def __missing__(self, key: str) -> str:
             return ""
 
-    words = {k: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in facts.items()}
+    words = {
+        k: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in facts.items()
+    }
     return " ".join(template.format_map(_Facts(words)).split())

@@ -32,9 +32,7 @@ def work_under_lock(
 ) -> Mapping[str, Any] | None:
     """A statement works through rows while the transaction still holds a blocking lock."""
     held = {
-        r: m
-        for r, m in explained.held.items()
-        if m.blocks_writes and r not in explained.created
+        r: m for r, m in explained.held.items() if m.blocks_writes and r not in explained.created
     }
     working = (*effects.rewrites, *effects.scans, *effects.index_builds, *effects.index_rebuilds)
     busy = [r for r in working if r not in explained.created]

@@ -21,7 +21,18 @@ from zdd_migrate.errors import InputError
 from zdd_migrate.model.finding import Severity
 
 _ID = re.compile(r"[A-Z]{2,6}\d{3}")
-_KEYS = {"id", "name", "severity", "operation", "where", "check", "message", "fix", "versions", "default"}
+_KEYS = {
+    "id",
+    "name",
+    "severity",
+    "operation",
+    "where",
+    "check",
+    "message",
+    "fix",
+    "versions",
+    "default",
+}
 _BLOCK = re.compile(r"^```sql (unsafe|safe)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -51,9 +51,7 @@ def plan_added_constraint(
         _not_valid(draft, table, written, made)
 
 
-def _not_valid(
-    draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint
-) -> None:
+def _not_valid(draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint) -> None:
     name, constraint = draft.sql_name(table), quote_ident(made.name)
     fk = written.kind == "foreign_key"
     body = written.text if not written.valid else f"{written.text} NOT VALID"
@@ -107,9 +105,7 @@ def _orphan_gate(draft: Draft, table: QName, made: Constraint) -> None:
     )
 
 
-def _unique(
-    draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint
-) -> None:
+def _unique(draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint) -> None:
     name = draft.sql_name(table)
     known = draft.table(table)
     if written.kind == "primary_key":
@@ -131,7 +127,9 @@ def _unique(
         draft.gate(
             Phase.CONTRACT,
             f"SELECT {columns} FROM {name} WHERE "
-            + " AND ".join(f"{quote_ident(draft.column(table, c))} IS NOT NULL" for c in made.columns)
+            + " AND ".join(
+                f"{quote_ident(draft.column(table, c))} IS NOT NULL" for c in made.columns
+            )
             + f" GROUP BY {columns} HAVING count(*) > 1 LIMIT 1",
             message=f"rows of {table} share a value of ({columns}): make them differ first",
             why=f"{made.name} cannot be built over duplicates",
@@ -158,4 +156,3 @@ def _unique(
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,
     )
-

@@ -134,7 +134,9 @@ class Draft:
                 undo=None if undo is None else _texts(undo),
                 why=why,
                 transactional=transactional,
-                undo_transactional=transactional if undo_transactional is None else undo_transactional,
+                undo_transactional=transactional
+                if undo_transactional is None
+                else undo_transactional,
                 lock=lock,
                 relation=str(relation) if relation is not None else None,
                 lock_timeout_ms=lock_timeout_ms
@@ -172,7 +174,9 @@ class Draft:
             )
         )
 
-    def validate(self, table: QName, constraint_sql: str, *, why: str, phase: Phase = Phase.MIGRATE) -> None:
+    def validate(
+        self, table: QName, constraint_sql: str, *, why: str, phase: Phase = Phase.MIGRATE
+    ) -> None:
         """Add a VALIDATE CONSTRAINT (name already quoted)."""
         self._steps[phase].append(
             Validate(id="", table=self.sql_name(table), constraint=constraint_sql, why=why)
@@ -209,7 +213,9 @@ class Draft:
         if refusal not in self.refusals:
             self.refusals.append(refusal)
 
-    def law(self, name: str, query: str, *, since: Phase = Phase.MIGRATE, until: Phase = Phase.SWITCH) -> None:
+    def law(
+        self, name: str, query: str, *, since: Phase = Phase.MIGRATE, until: Phase = Phase.SWITCH
+    ) -> None:
         """Add a law of the data: `query` returns the rows that break it."""
         self.laws.append(Law(name, query, since, until))
 

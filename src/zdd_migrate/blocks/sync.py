@@ -145,7 +145,10 @@ def _value(table: QName, sync: Sync, side: Side, names: dict[str, str]) -> str:
     row = "NEW.*"
     if names:
         row = ", ".join(
-            ["NEW.*", *(f"NEW.{quote_ident(now)} AS {quote_ident(was)}" for was, now in names.items())]
+            [
+                "NEW.*",
+                *(f"NEW.{quote_ident(now)} AS {quote_ident(was)}" for was, now in names.items()),
+            ]
         )
         inverse = {now for now in names.values()}
         if inverse & set(names):  # a new column took an old name: NEW.* would be ambiguous

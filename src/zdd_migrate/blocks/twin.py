@@ -107,9 +107,7 @@ def _column_settings(draft: Draft, twin: Twin) -> list[str]:
     return out
 
 
-def make_not_null(
-    draft: Draft, table: QName, column: str, *, phase: Phase = Phase.MIGRATE
-) -> None:
+def make_not_null(draft: Draft, table: QName, column: str, *, phase: Phase = Phase.MIGRATE) -> None:
     """NOT NULL without scanning under a strong lock: a check, validated, stands as the proof."""
     name, check = draft.sql_name(table), quote_ident(own(table.name, column, "not_null"))
     col = quote_ident(column)
@@ -188,7 +186,8 @@ class _Copies:
             )
             if len(check.columns) > 1:  # the drop of one column leaves a check over several
                 self.finally_.insert(
-                    0, f"ALTER TABLE {self.name} DROP CONSTRAINT IF EXISTS {quote_ident(check.name)}"
+                    0,
+                    f"ALTER TABLE {self.name} DROP CONSTRAINT IF EXISTS {quote_ident(check.name)}",
                 )
 
     def foreign_keys(self) -> None:
@@ -285,7 +284,10 @@ def index_copy_sql(index: Index, working: str, table_sql: str, columns: dict[str
     if match:
         return f"{head} {rename_names(match[0], columns)}"
     keys = ", ".join(
-        columns.get(key, quote_ident(key) if re.fullmatch(r"[\w$]+", key) else f"({rename_names(key, columns)})")
+        columns.get(
+            key,
+            quote_ident(key) if re.fullmatch(r"[\w$]+", key) else f"({rename_names(key, columns)})",
+        )
         for key in index.keys
     )
     include = (

@@ -76,12 +76,18 @@ def starting_schema(
     `--schema` first; else `--history`, or the earlier migrations beside those given; else nothing
     is known, and every verdict says what it assumed.
     """
-    wanted = schema or (str(config.root / config.schema) if config.schema and not is_dsn(config.schema) else config.schema)
+    wanted = schema or (
+        str(config.root / config.schema)
+        if config.schema and not is_dsn(config.schema)
+        else config.schema
+    )
     if wanted is not None and is_dsn(wanted):
         return read_live(wanted), ""
     if wanted is not None:
         if not Path(wanted).exists():
-            raise InputError(f"{wanted}: no such schema file; --schema takes SQL, a directory or a database URL")
+            raise InputError(
+                f"{wanted}: no such schema file; --schema takes SQL, a directory or a database URL"
+            )
         from zdd_migrate.reading.schema_source import load_schema_file
 
         return load_schema_file(Path(wanted), pg)

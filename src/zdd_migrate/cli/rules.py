@@ -29,7 +29,9 @@ def command(rule: str | None, format_: str, quiet: bool) -> None:
         click.echo(json.dumps({"version": 1, "rules": [_to_dict(r) for r in rules]}, indent=2))
     elif rule is not None:
         one = rules[0]
-        click.echo(f"{style(one.id, 'bold')} {one.name} · {style(one.severity.value, one.severity.value)}")
+        click.echo(
+            f"{style(one.id, 'bold')} {one.name} · {style(one.severity.value, one.severity.value)}"
+        )
         click.echo()
         click.echo(one.text.strip())
     else:

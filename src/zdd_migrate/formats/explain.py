@@ -44,9 +44,7 @@ def effects(found: Effects) -> dict[str, Any]:
         "error": None
         if found.error is None
         else {"sqlstate": found.error.sqlstate, "message": found.error.message},
-        "breaks": [
-            {"code": b.code, "what": b.what, "sqlstate": b.sqlstate} for b in found.breaks
-        ],
+        "breaks": [{"code": b.code, "what": b.what, "sqlstate": b.sqlstate} for b in found.breaks],
         "loses": list(found.loses),
         "assumed": list(found.assumed),
     }

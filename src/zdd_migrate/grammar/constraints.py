@@ -132,9 +132,9 @@ def default_name(table: str, definition: ConstraintDefinition, taken: Collection
         "not_null": "not_null",
     }[definition.kind]
     columns: Iterable[str] = definition.columns
-    if definition.kind == "primary_key":
-        columns = ()
-    elif definition.kind == "check" and len(definition.columns) != 1:
+    if definition.kind == "primary_key" or (
+        definition.kind == "check" and len(definition.columns) != 1
+    ):
         columns = ()
     middle = "_".join(columns)
     base = _truncated(table, middle, suffix)
@@ -240,14 +240,18 @@ def _inline_check(cursor: Cursor, columns: tuple[str, ...]) -> ConstraintDefinit
     cursor.expect("CHECK")
     expression = squeeze(cursor.group_text())
     no_inherit = cursor.accept("NO", "INHERIT")
-    return ConstraintDefinition("check", columns=columns, expression=expression, no_inherit=no_inherit)
+    return ConstraintDefinition(
+        "check", columns=columns, expression=expression, no_inherit=no_inherit
+    )
 
 
 def _inline_unique(cursor: Cursor, columns: tuple[str, ...]) -> ConstraintDefinition:
     cursor.expect("UNIQUE")
     nulls = _nulls_not_distinct(cursor)
     include = _index_parameters(cursor)
-    return ConstraintDefinition("unique", columns=columns, include=include, nulls_not_distinct=nulls)
+    return ConstraintDefinition(
+        "unique", columns=columns, include=include, nulls_not_distinct=nulls
+    )
 
 
 def _inline_primary_key(cursor: Cursor, columns: tuple[str, ...]) -> ConstraintDefinition:
@@ -389,9 +393,7 @@ def _primary_key(cursor: Cursor) -> ConstraintDefinition:
     return _unique_or_key(cursor, "primary_key")
 
 
-def _unique_or_key(
-    cursor: Cursor, kind: Literal["unique", "primary_key"]
-) -> ConstraintDefinition:
+def _unique_or_key(cursor: Cursor, kind: Literal["unique", "primary_key"]) -> ConstraintDefinition:
     if cursor.accept("USING", "INDEX"):
         return ConstraintDefinition(kind, using_index=cursor.name())
     nulls = _nulls_not_distinct(cursor)

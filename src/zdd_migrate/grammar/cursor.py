@@ -16,10 +16,25 @@ _CLOSE = {")", "]"}
 
 #: words that end a bare expression in a column definition (DEFAULT a + 1 NOT NULL …)
 COLUMN_CONSTRAINT_WORDS = frozenset(
-    "NOT NULL CHECK UNIQUE PRIMARY REFERENCES GENERATED CONSTRAINT COLLATE DEFAULT DEFERRABLE "
-    "INITIALLY STORAGE COMPRESSION ENFORCED".split()
+    [
+        "NOT",
+        "NULL",
+        "CHECK",
+        "UNIQUE",
+        "PRIMARY",
+        "REFERENCES",
+        "GENERATED",
+        "CONSTRAINT",
+        "COLLATE",
+        "DEFAULT",
+        "DEFERRABLE",
+        "INITIALLY",
+        "STORAGE",
+        "COMPRESSION",
+        "ENFORCED",
+    ]
 )
-_INTERVAL_FIELDS = frozenset("YEAR MONTH DAY HOUR MINUTE SECOND".split())
+_INTERVAL_FIELDS = frozenset(["YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"])
 
 
 class Cursor:
@@ -123,7 +138,9 @@ class Cursor:
     def qname(self) -> QName:
         """Read `name`, `schema.name` or `database.schema.name`."""
         parts = [self.name()]
-        while self.at(".") and (token := self.token(1)) is not None and token.kind in (WORD, QUOTED):
+        while (
+            self.at(".") and (token := self.token(1)) is not None and token.kind in (WORD, QUOTED)
+        ):
             self.i += 1
             parts.append(self.name())
         if len(parts) == 1:
@@ -226,10 +243,14 @@ class Cursor:
             elif case_depth == 0 and not first:
                 if up in _CLOSE or up == ";" or (comma and up == ","):
                     break
-                if up in stops and previous not in (".", "::", "AS", *_OPERATORS) and not (
-                    (up == "NOT" and (previous == "IS" or self.up(1) in _NOT_OPERATORS))
-                    or (up == "NULL" and previous in ("NOT", "IS"))
-                    or (up == "DEFAULT" and previous == "SET")
+                if (
+                    up in stops
+                    and previous not in (".", "::", "AS", *_OPERATORS)
+                    and not (
+                        (up == "NOT" and (previous == "IS" or self.up(1) in _NOT_OPERATORS))
+                        or (up == "NULL" and previous in ("NOT", "IS"))
+                        or (up == "DEFAULT" and previous == "SET")
+                    )
                 ):
                     break
             elif first and (up in _CLOSE or up in (";", ",")):
@@ -264,7 +285,9 @@ class Cursor:
             if not self.accept("CHARACTER"):
                 self.accept("CHAR")
             self.accept("VARYING")
-        while self.at(".") and (token := self.token(1)) is not None and token.kind in (WORD, QUOTED):
+        while (
+            self.at(".") and (token := self.token(1)) is not None and token.kind in (WORD, QUOTED)
+        ):
             self.i += 2
         if self.accept("%", "TYPE"):
             return self.slice(start)
@@ -272,9 +295,9 @@ class Cursor:
             self._interval_fields()
         if self.at("("):
             self.skip_group()
-        if up in ("TIME", "TIMESTAMP") and self.at("WITH", "TIME", "ZONE"):
-            self.i += 3
-        elif up in ("TIME", "TIMESTAMP") and self.at("WITHOUT", "TIME", "ZONE"):
+        if (up in ("TIME", "TIMESTAMP") and self.at("WITH", "TIME", "ZONE")) or (
+            up in ("TIME", "TIMESTAMP") and self.at("WITHOUT", "TIME", "ZONE")
+        ):
             self.i += 3
         if up == "CHARACTER" and self.at("CHARACTER", "SET"):
             raise self.unread("CHARACTER SET is not Postgres")
@@ -302,9 +325,38 @@ class Cursor:
 
 
 _OPERATORS = frozenset(
-    "+ - * / % ^ | || & # ~ < > = <= >= <> != -> ->> #> #>> @> <@ && :: AND OR".split()
+    [
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "^",
+        "|",
+        "||",
+        "&",
+        "#",
+        "~",
+        "<",
+        ">",
+        "=",
+        "<=",
+        ">=",
+        "<>",
+        "!=",
+        "->",
+        "->>",
+        "#>",
+        "#>>",
+        "@>",
+        "<@",
+        "&&",
+        "::",
+        "AND",
+        "OR",
+    ]
 )
-_NOT_OPERATORS = frozenset("IN LIKE ILIKE BETWEEN SIMILAR DISTINCT".split())
+_NOT_OPERATORS = frozenset(["IN", "LIKE", "ILIKE", "BETWEEN", "SIMILAR", "DISTINCT"])
 
 
 def string_value(text: str) -> str:

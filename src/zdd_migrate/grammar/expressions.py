@@ -24,49 +24,307 @@ Volatility = Literal["immutable", "stable", "volatile"]
 #: functions of Postgres itself that are volatile (pg_proc.provolatile = 'v'), those that
 #: migrations use; source: pg_proc of majors 14 to 18
 _VOLATILE = frozenset(
-    """random random_normal gen_random_uuid uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4
-    uuidv4 uuidv7 clock_timestamp timeofday nextval setval currval lastval pg_sleep pg_sleep_for
-    gen_random_bytes gen_salt setseed txid_current pg_current_xact_id set_config pg_advisory_lock
-    pg_advisory_xact_lock pg_try_advisory_lock pg_notify lo_create lo_import query_to_xml dblink
-    dblink_exec pg_backend_pid_volatile nanoid ulid uuid_generate_v7 uuid_generate_v1mc""".split()
+    [
+        "random",
+        "random_normal",
+        "gen_random_uuid",
+        "uuid_generate_v1",
+        "uuid_generate_v1mc",
+        "uuid_generate_v4",
+        "uuidv4",
+        "uuidv7",
+        "clock_timestamp",
+        "timeofday",
+        "nextval",
+        "setval",
+        "currval",
+        "lastval",
+        "pg_sleep",
+        "pg_sleep_for",
+        "gen_random_bytes",
+        "gen_salt",
+        "setseed",
+        "txid_current",
+        "pg_current_xact_id",
+        "set_config",
+        "pg_advisory_lock",
+        "pg_advisory_xact_lock",
+        "pg_try_advisory_lock",
+        "pg_notify",
+        "lo_create",
+        "lo_import",
+        "query_to_xml",
+        "dblink",
+        "dblink_exec",
+        "pg_backend_pid_volatile",
+        "nanoid",
+        "ulid",
+        "uuid_generate_v7",
+        "uuid_generate_v1mc",
+    ]
 )
 #: functions and special words that are stable
 _STABLE = frozenset(
-    """now current_timestamp current_date current_time localtime localtimestamp
-    transaction_timestamp statement_timestamp current_user session_user user current_role
-    current_schema current_catalog current_database current_setting to_char to_timestamp to_date
-    date_part_tz age pg_get_expr concat concat_ws format to_json to_jsonb row_to_json
-    json_build_object jsonb_build_object array_to_string string_to_table timezone inet_client_addr
-    inet_server_addr version pg_backend_pid quote_ident_stable to_tsvector to_tsquery
-    plainto_tsquery date_trunc make_timestamptz has_table_privilege obj_description""".split()
+    [
+        "now",
+        "current_timestamp",
+        "current_date",
+        "current_time",
+        "localtime",
+        "localtimestamp",
+        "transaction_timestamp",
+        "statement_timestamp",
+        "current_user",
+        "session_user",
+        "user",
+        "current_role",
+        "current_schema",
+        "current_catalog",
+        "current_database",
+        "current_setting",
+        "to_char",
+        "to_timestamp",
+        "to_date",
+        "date_part_tz",
+        "age",
+        "pg_get_expr",
+        "concat",
+        "concat_ws",
+        "format",
+        "to_json",
+        "to_jsonb",
+        "row_to_json",
+        "json_build_object",
+        "jsonb_build_object",
+        "array_to_string",
+        "string_to_table",
+        "timezone",
+        "inet_client_addr",
+        "inet_server_addr",
+        "version",
+        "pg_backend_pid",
+        "quote_ident_stable",
+        "to_tsvector",
+        "to_tsquery",
+        "plainto_tsquery",
+        "date_trunc",
+        "make_timestamptz",
+        "has_table_privilege",
+        "obj_description",
+    ]
 )
 #: functions of Postgres itself that are immutable, those that migrations use
 _IMMUTABLE = frozenset(
-    """lower upper length char_length character_length octet_length trim btrim ltrim rtrim substr
-    substring left right replace split_part regexp_replace regexp_match regexp_matches coalesce
-    nullif greatest least abs ceil ceiling floor round trunc mod power sqrt sign md5 sha256 sha224
-    sha384 sha512 encode decode digest concat_immutable array_length cardinality array_append
-    array_prepend array_cat array_remove array_position unnest string_to_array jsonb_typeof
-    json_typeof jsonb_array_length json_array_length jsonb_extract_path jsonb_extract_path_text
-    json_extract_path_text jsonb_set jsonb_object_keys jsonb_array_elements_text lpad rpad initcap
-    reverse repeat strpos position overlay extract date_part isfinite justify_hours make_interval
-    make_date make_time make_timestamp int4range int8range numrange daterange lower_inc upper_inc
-    isempty num_nonnulls num_nulls ascii chr translate regexp_split_to_array starts_with exp ln log
-    width_bucket to_hex bit_length jsonb_strip_nulls hashtext cast tsrange tstzrange row array
-    similar_to_escape like_escape quote_literal quote_ident quote_nullable unaccent_immutable
-    exists any all some""".split()
+    [
+        "lower",
+        "upper",
+        "length",
+        "char_length",
+        "character_length",
+        "octet_length",
+        "trim",
+        "btrim",
+        "ltrim",
+        "rtrim",
+        "substr",
+        "substring",
+        "left",
+        "right",
+        "replace",
+        "split_part",
+        "regexp_replace",
+        "regexp_match",
+        "regexp_matches",
+        "coalesce",
+        "nullif",
+        "greatest",
+        "least",
+        "abs",
+        "ceil",
+        "ceiling",
+        "floor",
+        "round",
+        "trunc",
+        "mod",
+        "power",
+        "sqrt",
+        "sign",
+        "md5",
+        "sha256",
+        "sha224",
+        "sha384",
+        "sha512",
+        "encode",
+        "decode",
+        "digest",
+        "concat_immutable",
+        "array_length",
+        "cardinality",
+        "array_append",
+        "array_prepend",
+        "array_cat",
+        "array_remove",
+        "array_position",
+        "unnest",
+        "string_to_array",
+        "jsonb_typeof",
+        "json_typeof",
+        "jsonb_array_length",
+        "json_array_length",
+        "jsonb_extract_path",
+        "jsonb_extract_path_text",
+        "json_extract_path_text",
+        "jsonb_set",
+        "jsonb_object_keys",
+        "jsonb_array_elements_text",
+        "lpad",
+        "rpad",
+        "initcap",
+        "reverse",
+        "repeat",
+        "strpos",
+        "position",
+        "overlay",
+        "extract",
+        "date_part",
+        "isfinite",
+        "justify_hours",
+        "make_interval",
+        "make_date",
+        "make_time",
+        "make_timestamp",
+        "int4range",
+        "int8range",
+        "numrange",
+        "daterange",
+        "lower_inc",
+        "upper_inc",
+        "isempty",
+        "num_nonnulls",
+        "num_nulls",
+        "ascii",
+        "chr",
+        "translate",
+        "regexp_split_to_array",
+        "starts_with",
+        "exp",
+        "ln",
+        "log",
+        "width_bucket",
+        "to_hex",
+        "bit_length",
+        "jsonb_strip_nulls",
+        "hashtext",
+        "cast",
+        "tsrange",
+        "tstzrange",
+        "row",
+        "array",
+        "similar_to_escape",
+        "like_escape",
+        "quote_literal",
+        "quote_ident",
+        "quote_nullable",
+        "unaccent_immutable",
+        "exists",
+        "any",
+        "all",
+        "some",
+    ]
 )
 _SPECIAL_WORDS = frozenset(
-    """current_timestamp current_date current_time localtime localtimestamp current_user
-    session_user user current_role current_schema current_catalog""".split()
+    [
+        "current_timestamp",
+        "current_date",
+        "current_time",
+        "localtime",
+        "localtimestamp",
+        "current_user",
+        "session_user",
+        "user",
+        "current_role",
+        "current_schema",
+        "current_catalog",
+    ]
 )
-_NOT_COLUMNS = frozenset(
-    """and or not null true false is in like ilike between case when then else end as cast from
-    distinct any all some array interval date time timestamp similar to symmetric at zone collate
-    default for exists select where escape using row both leading trailing unknown isnull notnull
-    position overlay placing extract order by asc desc nulls first last filter over partition
-    without with local day month year hour minute second""".split()
-) | _SPECIAL_WORDS
+_NOT_COLUMNS = (
+    frozenset(
+        [
+            "and",
+            "or",
+            "not",
+            "null",
+            "true",
+            "false",
+            "is",
+            "in",
+            "like",
+            "ilike",
+            "between",
+            "case",
+            "when",
+            "then",
+            "else",
+            "end",
+            "as",
+            "cast",
+            "from",
+            "distinct",
+            "any",
+            "all",
+            "some",
+            "array",
+            "interval",
+            "date",
+            "time",
+            "timestamp",
+            "similar",
+            "to",
+            "symmetric",
+            "at",
+            "zone",
+            "collate",
+            "default",
+            "for",
+            "exists",
+            "select",
+            "where",
+            "escape",
+            "using",
+            "row",
+            "both",
+            "leading",
+            "trailing",
+            "unknown",
+            "isnull",
+            "notnull",
+            "position",
+            "overlay",
+            "placing",
+            "extract",
+            "order",
+            "by",
+            "asc",
+            "desc",
+            "nulls",
+            "first",
+            "last",
+            "filter",
+            "over",
+            "partition",
+            "without",
+            "with",
+            "local",
+            "day",
+            "month",
+            "year",
+            "hour",
+            "minute",
+            "second",
+        ]
+    )
+    | _SPECIAL_WORDS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +371,18 @@ def analyse(text: str) -> Expression:
         following = tokens[i + 1].up if i + 1 < count else ""
         before = tokens[i - 1].up if i else ""
         if in_type:  # words after `::` spell a type, until an operator
-            if token.up in ("AND", "OR", "IS", "NOT", "THEN", "ELSE", "END", "WHEN", "IN", "COLLATE"):
+            if token.up in (
+                "AND",
+                "OR",
+                "IS",
+                "NOT",
+                "THEN",
+                "ELSE",
+                "END",
+                "WHEN",
+                "IN",
+                "COLLATE",
+            ):
                 in_type = False
             continue
         if before == "COLLATE" or (before == "AS" and _inside_cast(tokens, i)):
@@ -123,7 +392,32 @@ def analyse(text: str) -> Expression:
             qualifiers.add(token.name)
             continue
         name = token.name
-        if following == "(" and not (token.kind == WORD and name in ("in", "and", "or", "not", "any", "all", "some", "exists", "array", "row", "when", "then", "else", "case", "is", "like", "between", "values", "filter", "over")):
+        if following == "(" and not (
+            token.kind == WORD
+            and name
+            in (
+                "in",
+                "and",
+                "or",
+                "not",
+                "any",
+                "all",
+                "some",
+                "exists",
+                "array",
+                "row",
+                "when",
+                "then",
+                "else",
+                "case",
+                "is",
+                "like",
+                "between",
+                "values",
+                "filter",
+                "over",
+            )
+        ):
             functions.add(name)
             continue
         if token.kind == WORD and name in _SPECIAL_WORDS:
@@ -178,7 +472,13 @@ def _function_volatility(name: str, schema: Schema | None) -> Volatility | None:
         for qname, overloads in schema.functions.items():
             if qname.name == name:
                 kinds = {f.volatility for f in overloads}
-                return "volatile" if "volatile" in kinds else "stable" if "stable" in kinds else "immutable"
+                return (
+                    "volatile"
+                    if "volatile" in kinds
+                    else "stable"
+                    if "stable" in kinds
+                    else "immutable"
+                )
     if name in _VOLATILE:
         return "volatile"
     if name in _STABLE:
@@ -190,7 +490,36 @@ def _function_volatility(name: str, schema: Schema | None) -> Volatility | None:
 
 #: function-style casts: text(x), int4(x), date(x)
 _TYPE_FUNCTIONS = frozenset(
-    "text int4 int8 int2 float4 float8 numeric bool varchar bpchar uuid jsonb json interval date time timestamp timestamptz bytea inet cidr decimal character char varbit bit point box".split()
+    [
+        "text",
+        "int4",
+        "int8",
+        "int2",
+        "float4",
+        "float8",
+        "numeric",
+        "bool",
+        "varchar",
+        "bpchar",
+        "uuid",
+        "jsonb",
+        "json",
+        "interval",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "bytea",
+        "inet",
+        "cidr",
+        "decimal",
+        "character",
+        "char",
+        "varbit",
+        "bit",
+        "point",
+        "box",
+    ]
 )
 
 

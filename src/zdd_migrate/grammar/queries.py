@@ -92,9 +92,16 @@ def relations_read(text: str) -> tuple[QName, ...]:
     tokens = tokenise(text)
     found: dict[QName, None] = {}
     for i, token in enumerate(tokens[:-1]):
-        if token.up in ("FROM", "JOIN", "ONLY", "UPDATE", "INTO") and tokens[i + 1].kind in (WORD, QUOTED):
+        if token.up in ("FROM", "JOIN", "ONLY", "UPDATE", "INTO") and tokens[i + 1].kind in (
+            WORD,
+            QUOTED,
+        ):
             first = tokens[i + 1].name
-            if i + 3 < len(tokens) and tokens[i + 2].up == "." and tokens[i + 3].kind in (WORD, QUOTED):
+            if (
+                i + 3 < len(tokens)
+                and tokens[i + 2].up == "."
+                and tokens[i + 3].kind in (WORD, QUOTED)
+            ):
                 found[QName(first, tokens[i + 3].name)] = None
             else:
                 found[QName(None, first)] = None

@@ -72,9 +72,11 @@ def tokenise(sql: str) -> list[Token]:
         first = text[:1]
         if first == '"':
             append(Token(QUOTED, text, "", start, end))
-        elif first == "'" or (first in "EeBbXxNnUu" and "'" in text[:3]):
-            append(Token(STRING, text, "", start, end))
-        elif first == "$" and len(text) > 1:
+        elif (
+            first == "'"
+            or (first in "EeBbXxNnUu" and "'" in text[:3])
+            or (first == "$" and len(text) > 1)
+        ):
             append(Token(STRING, text, "", start, end))
         elif first.isdigit() or (first == "." and len(text) > 1):
             append(Token(NUMBER, text, "", start, end))

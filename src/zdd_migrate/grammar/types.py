@@ -47,12 +47,73 @@ SERIALS = {
     "serial8": "bigint",
 }
 BUILTIN = frozenset(
-    """integer smallint bigint real "double precision" boolean numeric text uuid json jsonb bytea
-    date interval money inet cidr macaddr macaddr8 xml point line lseg box path polygon circle
-    tsvector tsquery oid name "char" int4range int8range numrange tsrange tstzrange daterange
-    int4multirange int8multirange nummultirange tsmultirange tstzmultirange datemultirange
-    regclass regtype regproc regprocedure regoper regoperator regnamespace regrole pg_lsn
-    txid_snapshot pg_snapshot xid xid8 cid tid void trigger record bpchar jsonpath""".split()
+    [
+        "integer",
+        "smallint",
+        "bigint",
+        "real",
+        '"double',
+        'precision"',
+        "boolean",
+        "numeric",
+        "text",
+        "uuid",
+        "json",
+        "jsonb",
+        "bytea",
+        "date",
+        "interval",
+        "money",
+        "inet",
+        "cidr",
+        "macaddr",
+        "macaddr8",
+        "xml",
+        "point",
+        "line",
+        "lseg",
+        "box",
+        "path",
+        "polygon",
+        "circle",
+        "tsvector",
+        "tsquery",
+        "oid",
+        "name",
+        '"char"',
+        "int4range",
+        "int8range",
+        "numrange",
+        "tsrange",
+        "tstzrange",
+        "daterange",
+        "int4multirange",
+        "int8multirange",
+        "nummultirange",
+        "tsmultirange",
+        "tstzmultirange",
+        "datemultirange",
+        "regclass",
+        "regtype",
+        "regproc",
+        "regprocedure",
+        "regoper",
+        "regoperator",
+        "regnamespace",
+        "regrole",
+        "pg_lsn",
+        "txid_snapshot",
+        "pg_snapshot",
+        "xid",
+        "xid8",
+        "cid",
+        "tid",
+        "void",
+        "trigger",
+        "record",
+        "bpchar",
+        "jsonpath",
+    ]
 ) | {
     "double precision",
     "character varying",
@@ -140,7 +201,8 @@ def parse_type(text: str) -> Type:
 def _fold_quoted(text: str) -> str:
     parts = re.findall(_QUOTED_OR_WORD, text)
     return ".".join(
-        part if part.startswith('"') and not re.fullmatch(r'"[a-z_][a-z0-9_$]*"', part)
+        part
+        if part.startswith('"') and not re.fullmatch(r'"[a-z_][a-z0-9_$]*"', part)
         else part.strip('"')
         if part.startswith('"')
         else part.lower()

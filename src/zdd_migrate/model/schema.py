@@ -408,8 +408,7 @@ class Schema:
         return [
             v
             for v in self.views.values()
-            if (relation, column) in v.depends_on_columns
-            or (relation, "*") in v.depends_on_columns
+            if (relation, column) in v.depends_on_columns or (relation, "*") in v.depends_on_columns
         ]
 
     # -- changing ----------------------------------------------------------------------------
@@ -434,7 +433,9 @@ class Schema:
             self._unlink(self._children_of, parent, name)
         for index in list(self._indexes_of.get(name, ())):
             self.drop_index(index)
-        for sequence in [s.name for s in self.sequences.values() if s.owned_by and s.owned_by[0] == name]:
+        for sequence in [
+            s.name for s in self.sequences.values() if s.owned_by and s.owned_by[0] == name
+        ]:
             del self.sequences[sequence]
         return table
 

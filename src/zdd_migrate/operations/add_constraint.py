@@ -100,9 +100,7 @@ class AddConstraint(Operation):
             error = PgError("42601", "NOT ENFORCED needs Postgres 18")
         scans: dict[QName, str] = {}
         if constraint.valid and constraint.enforced:
-            scans = dict.fromkeys(
-                leaves(at.schema, members), "every row's reference is looked up"
-            )
+            scans = dict.fromkeys(leaves(at.schema, members), "every row's reference is looked up")
             for member in leaves(at.schema, tree(at.schema, referenced)):
                 scans.setdefault(member, "referenced rows are looked up")
         columns = ", ".join(constraint.columns)
@@ -160,7 +158,9 @@ class AddConstraint(Operation):
                     "42P16", f'multiple primary keys for table "{relation.name}" are not allowed'
                 )
             nullable = [
-                c for c in columns if table is None or ((col := table.column(c)) and not col.not_null)
+                c
+                for c in columns
+                if table is None or ((col := table.column(c)) and not col.not_null)
             ]
             for column in nullable:
                 breaks.append(_null_break(relation, column))

@@ -43,7 +43,9 @@ class AddEnumValue(Operation):
                 return Effects()
             return Effects(error=PgError("42710", f'enum label "{self.label}" already exists'))
         if known is not None and self.neighbour is not None and self.neighbour not in known.labels:
-            return Effects(error=PgError("22023", f'"{self.neighbour}" is not an existing enum label'))
+            return Effects(
+                error=PgError("22023", f'"{self.neighbour}" is not an existing enum label')
+            )
         return Effects(
             breaks=(
                 Break(

@@ -101,9 +101,7 @@ class CreateIndex(Operation):
             touched = tree(at.schema, relation, only=self.only or not partitioned)
             locks = dict.fromkeys(touched, LockMode.SHARE)
         heaps = [
-            r
-            for r in touched
-            if (t := at.schema.tables.get(r)) is None or t.kind != "partitioned"
+            r for r in touched if (t := at.schema.tables.get(r)) is None or t.kind != "partitioned"
         ]
         why = f"every row is read to build {name.name}"
         return Effects(

@@ -146,7 +146,9 @@ class CreateTable(Operation):
             parent = schema.tables.get(schema.resolve(parent_name))
             if parent is not None:
                 columns.update({c.name: c for c in parent.columns})
-                constraints.extend(_inherited(name, parent, partition=self.partition_of is not None))
+                constraints.extend(
+                    _inherited(name, parent, partition=self.partition_of is not None)
+                )
         for source, options in self.like:
             like = schema.tables.get(schema.resolve(source))
             if like is not None:
@@ -232,7 +234,9 @@ class CreateTable(Operation):
         draft.sql(
             Phase.EXPAND,
             draft.statement,
-            undo=() if self._is_there(draft.start) else f"DROP {kind} IF EXISTS {quote_qname(name)}",
+            undo=()
+            if self._is_there(draft.start)
+            else f"DROP {kind} IF EXISTS {quote_qname(name)}",
             why=f"create {name}, which no code uses yet",
             lock=lock,
             relation=foreign[0] if foreign else None,
@@ -371,9 +375,7 @@ def _elements(cursor: Cursor, table: CreateTable, *, typed: bool) -> CreateTable
         if not cursor.accept(","):
             break
     cursor.expect(")")
-    return replace(
-        table, columns=tuple(columns), constraints=tuple(constraints), like=tuple(like)
-    )
+    return replace(table, columns=tuple(columns), constraints=tuple(constraints), like=tuple(like))
 
 
 def _like_options(cursor: Cursor) -> tuple[str, ...]:
@@ -414,9 +416,7 @@ def _tail(cursor: Cursor, table: CreateTable) -> CreateTable:
             table = replace(table, inherits=parents)
         elif cursor.accept("PARTITION", "BY"):
             strategy = cursor.name().upper()
-            table = replace(
-                table, partition_strategy=strategy, partition_key=cursor.group_text()
-            )
+            table = replace(table, partition_strategy=strategy, partition_key=cursor.group_text())
         elif cursor.accept("USING") or cursor.accept("TABLESPACE") or cursor.accept("SERVER"):
             cursor.name()
         elif cursor.accept("WITHOUT", "OIDS"):

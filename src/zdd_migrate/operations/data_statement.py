@@ -71,7 +71,9 @@ class DataStatement(Operation):
             return
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why=f"rows of the new table {relation}")
+            draft.sql(
+                Phase.EXPAND, draft.statement, undo=(), why=f"rows of the new table {relation}"
+            )
             return
         if self.verb == "update" and self.simple and self.assignments:
             todo = " OR ".join(f"{c} IS DISTINCT FROM ({e})" for c, e in self.assignments)
@@ -137,10 +139,9 @@ def _read_change(cursor: Cursor, text: str) -> DataStatement:
     relation = cursor.qname()
     cursor.accept("*")
     aliased = False
-    if cursor.accept("AS"):
-        cursor.name()
-        aliased = True
-    elif not cursor.done and cursor.up() not in ("SET", "WHERE", "USING", "RETURNING", ";"):
+    if cursor.accept("AS") or (
+        not cursor.done and cursor.up() not in ("SET", "WHERE", "USING", "RETURNING", ";")
+    ):
         cursor.name()
         aliased = True
     assignments: list[tuple[str, str]] = []
@@ -189,4 +190,6 @@ def _read_change(cursor: Cursor, text: str) -> DataStatement:
 
 _AFTER_SET = ("FROM", "WHERE", "RETURNING")
 
-READS = {word: _read for word in ("INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES", "TABLE", "(")}
+READS = dict.fromkeys(
+    ("INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "WITH", "VALUES", "TABLE", "("), _read
+)

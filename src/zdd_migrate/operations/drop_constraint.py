@@ -80,9 +80,7 @@ class DropConstraint(Operation):
         self, schema: Schema, relation: QName, known: Constraint, locks: dict[QName, LockMode]
     ) -> PgError | None:
         for other, fk in schema.foreign_keys_to(relation):
-            target = fk.ref_columns or (
-                known.columns if known.kind == "primary_key" else ()
-            )
+            target = fk.ref_columns or (known.columns if known.kind == "primary_key" else ())
             if set(target) != set(known.columns):
                 continue
             if not self.cascade:

@@ -40,9 +40,7 @@ class DropIndex(Operation):
             if at.schema.complete:
                 error = PgError("42704", f'index "{name.name}" does not exist')
             at.assume(f"{name} exists; its table is not known")
-            return Effects(
-                locks={name: mode}, transactional=not self.concurrently, error=error
-            )
+            return Effects(locks={name: mode}, transactional=not self.concurrently, error=error)
         error = None
         if index.constraint is not None:
             error = PgError(
@@ -51,7 +49,9 @@ class DropIndex(Operation):
                 f"{index.table.name} requires it",
             )
         elif self.concurrently and at.in_transaction:
-            error = PgError("25001", "DROP INDEX CONCURRENTLY cannot run inside a transaction block")
+            error = PgError(
+                "25001", "DROP INDEX CONCURRENTLY cannot run inside a transaction block"
+            )
         breaks = ()
         if index.unique:
             what = f"INSERT … ON CONFLICT ({', '.join(index.keys)}) into {index.table.name}"
@@ -60,9 +60,7 @@ class DropIndex(Operation):
         for table in at.schema.descendants_of(index.table):
             if not self.concurrently:
                 locks[table.name] = mode
-        return Effects(
-            locks=locks, transactional=not self.concurrently, error=error, breaks=breaks
-        )
+        return Effects(locks=locks, transactional=not self.concurrently, error=error, breaks=breaks)
 
     def apply(self, schema: Schema) -> None:
         """Forget it."""

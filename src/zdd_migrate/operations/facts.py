@@ -42,7 +42,9 @@ def cached_plans(relations: Iterable[QName]) -> tuple[Break, ...]:
     )
 
 
-def column_gone(relation: QName, column: str, *, renamed_to: str | None = None) -> tuple[Break, ...]:
+def column_gone(
+    relation: QName, column: str, *, renamed_to: str | None = None
+) -> tuple[Break, ...]:
     """Every statement of old code that names a column that is gone or renamed: 42703."""
     kind = "renamed" if renamed_to else "removed"
     return (

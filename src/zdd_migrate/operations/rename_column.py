@@ -42,7 +42,9 @@ class RenameColumn(Operation):
         elif table.column(self.column) is None:
             error = PgError("42703", f'column "{self.column}" does not exist')
         elif table.column(self.to) is not None:
-            error = PgError("42701", f'column "{self.to}" of relation "{relation.name}" already exists')
+            error = PgError(
+                "42701", f'column "{self.to}" of relation "{relation.name}" already exists'
+            )
         return Effects(
             locks=lock_tree(at.schema, relation, LockMode.ACCESS_EXCLUSIVE, only=self.only),
             error=error,
@@ -145,9 +147,7 @@ def _read(cursor: Cursor, target: Target) -> RenameColumn:
     cursor.accept("COLUMN")
     column = cursor.name()
     cursor.expect("TO")
-    return RenameColumn(
-        relation=target.relation, column=column, to=cursor.name(), only=target.only
-    )
+    return RenameColumn(relation=target.relation, column=column, to=cursor.name(), only=target.only)
 
 
 # RENAME TO and RENAME CONSTRAINT belong to other rooms and have longer keys

@@ -85,9 +85,8 @@ def _modes(cursor: Cursor) -> None:
         cursor.accept(",")
 
 
-READS = {
-    word: _read
-    for word in (
+READS = dict.fromkeys(
+    (
         "BEGIN",
         "START TRANSACTION",
         "COMMIT",
@@ -97,5 +96,6 @@ READS = {
         "SAVEPOINT",
         "RELEASE",
         "PREPARE TRANSACTION",
-    )
-}
+    ),
+    _read,
+)

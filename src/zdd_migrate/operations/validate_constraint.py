@@ -84,9 +84,7 @@ class ValidateConstraint(Operation):
 
 def _read(cursor: Cursor, target: Target) -> ValidateConstraint:
     cursor.expect("VALIDATE", "CONSTRAINT")
-    return ValidateConstraint(
-        relation=target.relation, constraint=cursor.name(), only=target.only
-    )
+    return ValidateConstraint(relation=target.relation, constraint=cursor.name(), only=target.only)
 
 
 TABLE_ACTIONS = {"VALIDATE CONSTRAINT": _read}

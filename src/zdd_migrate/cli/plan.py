@@ -1,0 +1,106 @@
+"""`zdd-migrate plan`: a migration rewritten into four phases, each with its undo."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from zdd_migrate.check import Checker
+from zdd_migrate.cli.options import (
+    config_for,
+    format_option,
+    pg_option,
+    quiet_option,
+    read_migrations,
+    schema_option,
+    source_option,
+    starting_schema,
+    style,
+    width,
+)
+from zdd_migrate.errors import EXIT_FINDINGS
+from zdd_migrate.model.plan import Plan
+from zdd_migrate.operations.base import DEFAULT_PG
+from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
+
+
+@click.command(name="plan")
+@click.argument("paths", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="DIR", help="Write the plan's directory here.")
+@schema_option
+@click.option("--history", metavar="DIR", help="Earlier migrations, replayed as the schema.")
+@pg_option
+@source_option
+@click.option("--name", help="The plan's name (default: the migration's).")
+@click.option("--up", multiple=True, metavar="T.C=EXPR", help="New column from the old row.")
+@click.option("--down", multiple=True, metavar="T.C=EXPR", help="Old column from the new row.")
+@click.option("--fill", multiple=True, metavar="T.C=EXPR", help="Value where none is known.")
+@format_option("text", "json")
+@quiet_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    output: str | None,
+    schema: str | None,
+    history: str | None,
+    pg_version: int | None,
+    source: str | None,
+    name: str | None,
+    up: tuple[str, ...],
+    down: tuple[str, ...],
+    fill: tuple[str, ...],
+    format_: str,
+    quiet: bool,
+) -> None:
+    """Plan migrations as one release: expand, migrate, switch, contract."""
+    config = config_for(paths)
+    pg = pg_version or config.pg_version or DEFAULT_PG
+    migrations = read_migrations(paths, source or config.source)
+    start, before = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
+    answers = dict(
+        parse_answer(kind, text)
+        for kind, texts in (("up", up), ("down", down), ("fill", fill))
+        for text in texts
+    )
+    plan = make_plan(
+        migrations, start, name=name or _name(paths[0]), before=before, pg=pg, answers=answers
+    )
+    unplanned = bool(plan.questions or plan.refusals)
+    if output is not None and not unplanned:
+        from zdd_migrate.plan.directory import write
+
+        write(plan, Path(output))
+    if format_ == "json":
+        from zdd_migrate.formats.findings_json import finding_to_dict
+        from zdd_migrate.formats.plan_json import to_json
+
+        report = Checker(config, pg=pg).run(migrations, start.copy())
+        result = {**to_json(plan), "findings": [finding_to_dict(f) for f in report.findings]}
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(_text(plan, output))
+    ctx.exit(EXIT_FINDINGS if unplanned else 0)
+
+
+def _text(plan: Plan, output: str | None) -> str:
+    from zdd_migrate.formats import plan_text
+
+    if plan.questions or plan.refusals:
+        return plan_text.unplanned(plan, style=style, width=width()) + "\nnothing was written"
+    text = plan_text.render(plan, style=style, width=width())
+    if already_safe(plan):
+        text += "\nold code does not notice this migration: one phase is enough"
+    return f"{text}\nwritten to {output}" if output is not None else text
+
+
+def _name(path: str) -> str:
+    """A plan's name from the migration's: its file's, or its directory's for migration.sql."""
+    if path == "-":
+        return "migration"
+    given = Path(path)
+    stem = given.parent.resolve().name if given.stem in ("migration", "up") else given.stem
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "migration"

@@ -1,0 +1,147 @@
+"""The planner: hears every operation in order, lets each room add its steps, and makes the plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.errors import InputError
+from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase, Plan, Question, Release
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.statement import Migration, Statement
+from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood
+from zdd_migrate.operations.data_statement import DataStatement
+from zdd_migrate.plan.fingerprint import fingerprint
+
+Answers = Mapping[tuple[str, str], str]
+
+
+def make_plan(
+    migrations: Sequence[Migration],
+    schema: Schema,
+    *,
+    name: str,
+    before: str = "",
+    pg: int = DEFAULT_PG,
+    answers: Answers | None = None,
+) -> Plan:
+    """Plan migrations as one release. `schema` is the one before them and is not changed.
+
+    Raises InputError where a statement was not understood: nothing is planned around it.
+    """
+    for migration in migrations:
+        for statement in migration.statements:
+            _refuse_unread(migration, statement)
+    given = {**_inline_answers(migrations), **(answers or {})}
+    draft = Draft(schema=schema.copy(), start=schema.copy(), pg=pg, answers=given)
+    statements = [(m, s) for m in migrations for s in m.statements]
+    used = _infer_from_updates(draft, [s for _, s in statements])
+    for _, statement in statements:
+        draft.statement = statement.sql.rstrip().rstrip(";")
+        draft.in_transaction = statement.in_transaction
+        for operation in statement.operations:
+            if id(operation) not in used:
+                operation.plan(draft)
+            draft.created.update(operation.created(draft.schema))
+            operation.apply(draft.schema)
+    steps = draft.finish() if not (draft.questions or draft.refusals) else {}
+    touched = [table for table in draft.touches if table in draft.start.tables]
+    return Plan(
+        name=name,
+        schema_hash=fingerprint(draft.start, touched),
+        steps={phase: steps.get(phase, ()) for phase in Phase},
+        questions=tuple(_distinct_questions(draft.questions)),
+        refusals=tuple(draft.refusals),
+        laws=tuple(draft.laws),
+        notes=tuple(draft.notes),
+        sources=tuple(s.sql.rstrip().rstrip(";") for _, s in statements),
+        before=before,
+        touches=tuple(touched),
+        breaks_old=draft.breaks_old,
+        pg_version=pg,
+        alternatives=tuple(draft.alternatives),
+    )
+
+
+def already_safe(plan: Plan) -> bool:
+    """Whether the plan needs no release in between: one phase, and it is expand."""
+    used = [
+        phase
+        for phase in Phase
+        if any(not isinstance(step, Release) for step in plan.steps.get(phase, ()))
+    ]
+    return used in ([], [Phase.EXPAND])
+
+
+def _refuse_unread(migration: Migration, statement: Statement) -> None:
+    for operation in statement.operations:
+        if isinstance(operation, NotUnderstood):
+            raise InputError(
+                f"{migration.path}:{statement.span.line}: not understood: {operation.reason}; "
+                "nothing was planned"
+            )
+    if not statement.understood:
+        raise InputError(
+            f"{migration.path}:{statement.span.line}: not understood; nothing was planned"
+        )
+
+
+def parse_answer(kind: str, text: str) -> tuple[tuple[str, str], str]:
+    """`users.username=lower(user_name)` → (("up", "users.username"), "lower(user_name)")."""
+    match = re.match(r"\s*([\w\".$]+)\s*=\s*(.+)$", text, re.DOTALL)
+    if match is None or "." not in match[1]:
+        raise InputError(f"--{kind} {text}: write it as table.column=expression")
+    return (kind, match[1].replace('"', "").lower()), match[2].strip()
+
+
+def _inline_answers(migrations: Sequence[Migration]) -> dict[tuple[str, str], str]:
+    return {
+        (answer.kind, answer.target.replace('"', "").lower()): answer.expression
+        for migration in migrations
+        for answer in migration.answers
+    }
+
+
+def _infer_from_updates(draft: Draft, statements: Sequence[Statement]) -> set[int]:
+    """Answers from the UPDATE that stands beside the DDL: `UPDATE t SET new = expr(old)`.
+
+    An UPDATE that fills a column which the same migration adds says how the new shape comes from
+    the old one. It is used as that column's `up` (or `fill`, where it reads no column) and not
+    planned a second time. Returns the identities of the operations used.
+    """
+    added: set[tuple[QName, str]] = set()
+    used: set[int] = set()
+    for statement in statements:
+        for operation in statement.operations:
+            if operation.kind == "add_column" and operation.relation is not None:
+                column = getattr(operation, "column", None)
+                name = getattr(column, "name", column)
+                if isinstance(name, str):
+                    added.add((draft.start.resolve(operation.relation), name))
+            if isinstance(operation, DataStatement) and _fills_added(draft, operation, added):
+                used.add(id(operation))
+    return used
+
+
+def _fills_added(draft: Draft, operation: DataStatement, added: set[tuple[QName, str]]) -> bool:
+    if operation.verb != "update" or not operation.simple or operation.relation is None:
+        return False
+    table = draft.start.resolve(operation.relation)
+    pairs = [(column.strip('"'), text) for column, text in operation.assignments]
+    if not pairs or any((table, column) not in added for column, _ in pairs):
+        return False
+    own_gap = {f"{quote_ident(c)} is null" for c, _ in pairs}
+    if operation.where is not None and squeeze(operation.where).lower() not in own_gap:
+        return False
+    for column, text in pairs:
+        kind = "up" if analyse(text).names else "fill"
+        draft.answers.setdefault((kind, f"{table.name}.{column}".lower()), text)
+    return True
+
+
+def _distinct_questions(questions: Sequence[Question]) -> list[Question]:
+    return list({(q.about, q.ask): q for q in questions}.values())
