@@ -150,7 +150,7 @@ def _value(table: QName, sync: Sync, side: Side, names: dict[str, str]) -> str:
                 *(f"NEW.{quote_ident(now)} AS {quote_ident(was)}" for was, now in names.items()),
             ]
         )
-        inverse = {now for now in names.values()}
+        inverse = set(names.values())
         if inverse & set(names):  # a new column took an old name: NEW.* would be ambiguous
             row = ", ".join(
                 f"NEW.{quote_ident(names.get(c, c))} AS {quote_ident(c)}" for c in sorted(others)

@@ -39,8 +39,8 @@ def command(format_: str, quiet: bool) -> None:
         install = f"install {program} from your distribution: needed for {what}"
         rows.append((program, path or "missing", path is not None, install))
     if format_ == "json":
-        found = [{"name": n, "found": f, "ok": ok, "install": i} for n, f, ok, i in rows]
-        click.echo(json.dumps({"version": 1, "doctor": found}, indent=2))
+        result = [{"name": n, "found": f, "ok": ok, "install": i} for n, f, ok, i in rows]
+        click.echo(json.dumps({"version": 1, "doctor": result}, indent=2))
         return
     for name, found, there, install in rows:
         mark = style("ok     ", "ok") if there else style("missing", "warning")

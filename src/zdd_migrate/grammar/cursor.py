@@ -71,10 +71,7 @@ class Cursor:
         if i + len(words) > self.end:
             return False
         tokens = self.tokens
-        for k, word in enumerate(words):
-            if tokens[i + k].up != word:
-                return False
-        return True
+        return all(tokens[i + k].up == word for k, word in enumerate(words))
 
     @property
     def offset(self) -> int:
@@ -299,23 +296,17 @@ class Cursor:
             up in ("TIME", "TIMESTAMP") and self.at("WITHOUT", "TIME", "ZONE")
         ):
             self.i += 3
-        if up == "CHARACTER" and self.at("CHARACTER", "SET"):
-            raise self.unread("CHARACTER SET is not Postgres")
-        while True:
-            if self.at("[") or (
-                (token := self.token()) is not None and token.kind == OP and token.text == "[]"
-            ):
-                if self.at("["):
-                    self.skip_group()
-                else:
-                    self.i += 1
-            elif self.up() == "ARRAY" and start != self.i:
-                self.i += 1
-                if self.at("["):
-                    self.skip_group()
-            else:
-                break
+        self._array_suffix()
         return self.slice(start)
+
+    def _array_suffix(self) -> None:
+        while True:
+            if self.at("["):
+                self.skip_group()
+            elif self.at("[]") or self.at("ARRAY"):
+                self.i += 1
+            else:
+                return
 
     def _interval_fields(self) -> None:
         while self.up() in _INTERVAL_FIELDS or (

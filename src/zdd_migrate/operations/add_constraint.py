@@ -60,11 +60,21 @@ class AddConstraint(Operation):
                     "already exists",
                 ),
             )
-        return _EFFECTS[self.constraint.kind](self, at, relation, table)
+        match self.constraint.kind:
+            case "check":
+                return self._check(at, relation)
+            case "foreign_key":
+                return self._foreign_key(at, relation, table)
+            case "unique" | "primary_key":
+                return self._unique(at, relation, table)
+            case "exclude":
+                return self._exclude(at, relation, table)
+            case "not_null":
+                return self._not_null(at, relation, table)
 
     # -- kinds -------------------------------------------------------------------------------
 
-    def _check(self, at: Situation, relation: QName, table: Table | None) -> Effects:
+    def _check(self, at: Situation, relation: QName) -> Effects:
         members = tree(at.schema, relation, only=self.constraint.no_inherit)
         scans = (
             dict.fromkeys(leaves(at.schema, members), "every row is checked")
@@ -272,16 +282,6 @@ class AddConstraint(Operation):
         if made.ref_table is not None:
             made = replace(made, ref_table=draft.schema.resolve(made.ref_table))
         plan_added_constraint(draft, relation, self.constraint, made)
-
-
-_EFFECTS = {
-    "check": AddConstraint._check,
-    "foreign_key": AddConstraint._foreign_key,
-    "unique": AddConstraint._unique,
-    "primary_key": AddConstraint._unique,
-    "exclude": AddConstraint._exclude,
-    "not_null": AddConstraint._not_null,
-}
 
 
 def _taken(table: Table | None) -> set[str]:

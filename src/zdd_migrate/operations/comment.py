@@ -105,7 +105,8 @@ def _other(cursor: Cursor) -> tuple[str, str, QName | None]:
         name = cursor.name()
         cursor.expect("ON")
         if cursor.accept("DOMAIN"):
-            return "CONSTRAINT", name, None if cursor.qname() else None
+            cursor.qname()
+            return "CONSTRAINT", name, None
         return "CONSTRAINT", name, cursor.qname()
     if words[0] in ("TRIGGER", "RULE", "POLICY"):
         name = cursor.name()

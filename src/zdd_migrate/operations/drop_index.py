@@ -52,7 +52,7 @@ class DropIndex(Operation):
             error = PgError(
                 "25001", "DROP INDEX CONCURRENTLY cannot run inside a transaction block"
             )
-        breaks = ()
+        breaks: tuple[Break, ...] = ()
         if index.unique:
             what = f"INSERT … ON CONFLICT ({', '.join(index.keys)}) into {index.table.name}"
             breaks = (Break("old", "on_conflict", what, "42P10", index.table),)

@@ -51,9 +51,7 @@ class SetParameter(Operation):
                 schema.search_path = ("public",)
             else:
                 path = tuple(p.strip().strip('"') for p in self.value.split(","))
-                schema.search_path = tuple(p for p in path if p and p not in ("$user",)) or (
-                    "public",
-                )
+                schema.search_path = tuple(p for p in path if p and p != "$user") or ("public",)
         elif self.value is None:
             schema.settings.pop(self.parameter, None)
         else:
