@@ -1,1 +1,1 @@
-
+"""Real Postgres: servers to try things on, catalogs read and compared, locks and logs watched."""

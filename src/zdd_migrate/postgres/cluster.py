@@ -1,0 +1,336 @@
+"""A scratch cluster of our own: made from a cached template, run by an unprivileged user."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from zdd_migrate.errors import NoServerError
+from zdd_migrate.postgres.binaries import Binaries
+
+SUPERUSER = "postgres"
+#: what a scratch server runs with: nothing is kept, so nothing is synced
+SETTINGS: Mapping[str, str] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    "max_wal_size": "1GB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "log_line_prefix": "%m zdd[%p] app=%a sqlstate=%e ",
+    "lc_messages": "C",
+    "deadlock_timeout": "200ms",
+    "log_checkpoints": "off",
+    "autovacuum_naptime": "10s",
+}
+_INITDB = ("--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1")
+
+_START_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started cluster: where it listens, its superuser's password, its log."""
+
+    port: int
+    password: str
+    log: Path
+    socket_directory: Path
+    supervisor: subprocess.Popen[bytes]
+
+
+@contextmanager
+def run_cluster(binaries: Binaries, settings: Mapping[str, str]) -> Iterator[Running]:
+    """Start a cluster, and stop and remove it afterwards, whatever happens."""
+    owner = _owner()
+    binaries = _reachable(binaries, owner)
+    template = _template(binaries, owner)
+    running = None
+    for attempt in range(5):
+        try:
+            running = _start(binaries, template, owner, {**SETTINGS, **settings})
+            break
+        except _PortTakenError:
+            if attempt == 4:
+                raise NoServerError("no free port for a scratch server was found") from None
+    assert running is not None
+    try:
+        yield running
+    finally:
+        _stop(running)
+
+
+class _PortTakenError(Exception):
+    """Somebody else took the port between looking and starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whom the server runs as: ourselves, or somebody unprivileged when we are root."""
+
+    uid: int
+    gid: int
+
+    def popen(self) -> dict[str, object]:
+        if os.geteuid() != 0:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+
+def _owner() -> _Owner:
+    if os.geteuid() != 0:
+        return _Owner(os.geteuid(), os.getegid())
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return _Owner(entry.pw_uid, entry.pw_gid)
+    return _Owner(65534, 65534)
+
+
+def _reachable(binaries: Binaries, owner: _Owner) -> Binaries:
+    """The binaries, copied to where the server's user can run them when it cannot reach them."""
+    if os.geteuid() != 0 or _runs(binaries, owner):
+        return binaries
+    source = binaries.directory.parent
+    key = hashlib.sha256(f"{source}{binaries.version}".encode()).hexdigest()[:12]
+    root = Path(tempfile.gettempdir()) / f"zdd-migrate-binaries-{key}"
+    copied = Binaries(
+        root / source.parent.name / source.name / "bin", binaries.version, binaries.provider
+    )
+    if not (root / "done").exists():
+        partial = Path(tempfile.mkdtemp(prefix="zdd-migrate-binaries-"))
+        shutil.copytree(source, partial / source.parent.name / source.name, symlinks=True)
+        # the wheel keeps the libraries it needs beside the package
+        libraries = source.parent.parent / f"{source.parent.name}.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+        partial.chmod(0o755)
+        (partial / "done").touch()
+        try:
+            partial.rename(root)
+        except OSError:  # another run was quicker
+            shutil.rmtree(partial, ignore_errors=True)
+    if not _runs(copied, owner):
+        raise NoServerError(
+            f"the unprivileged user {owner.uid} cannot run {binaries.program('postgres')}; "
+            "run zdd-migrate as an ordinary user"
+        )
+    return copied
+
+
+def _runs(binaries: Binaries, owner: _Owner) -> bool:
+    try:
+        done = subprocess.run(
+            [binaries.program("postgres"), "--version"],
+            capture_output=True,
+            cwd="/",
+            timeout=20,
+            check=False,
+            **owner.popen(),  # type: ignore[call-overload]
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return bool(done.returncode == 0)
+
+
+def cache_directory() -> Path:
+    """Where cluster templates are kept: the user's cache, or a temporary directory of ours."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    candidates = [Path(base)] if base else []
+    try:
+        candidates.append(Path.home() / ".cache")
+    except RuntimeError:
+        pass
+    candidates.append(Path(tempfile.gettempdir()) / f"zdd-migrate-cache-{os.geteuid()}")
+    for candidate in candidates:
+        directory = candidate / "zdd-migrate"
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = directory / f".probe-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+        except OSError:
+            continue
+        if directory.stat().st_uid == os.geteuid():
+            return directory
+    return Path(tempfile.mkdtemp(prefix="zdd-migrate-cache-"))
+
+
+def _template(binaries: Binaries, owner: _Owner) -> Path:
+    """An initialised data directory to copy; made once for each version and set of options."""
+    key = hashlib.sha256(
+        repr((str(binaries.directory), binaries.version, _INITDB, owner.uid)).encode()
+    ).hexdigest()[:12]
+    cache = cache_directory()
+    template = cache / f"cluster-{binaries.version}-{key}"
+    if template.is_dir():
+        return template
+    with (cache / f"{template.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not template.is_dir():
+            _initdb(binaries, owner, template)
+    return template
+
+
+def _initdb(binaries: Binaries, owner: _Owner, template: Path) -> None:
+    scratch = _scratch(owner)
+    try:
+        data = scratch / "data"
+        done = subprocess.run(
+            [binaries.program("initdb"), "-D", str(data), f"--username={SUPERUSER}", *_INITDB],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"},
+            timeout=180,
+            check=False,
+            **owner.popen(),  # type: ignore[call-overload]
+        )
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise NoServerError(
+                f"initdb of Postgres {binaries.version} failed: {said[-1] if said else 'no message'}"
+            )
+        partial = template.with_name(f"{template.name}.{secrets.token_hex(4)}")
+        _copy(data, partial)
+        partial.rename(template)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a data directory with owners and modes; sparse and shared where the disk can."""
+    cp = shutil.which("cp")
+    flags = ["-a", "--reflink=auto"] if sys.platform == "linux" else ["-Rp"]
+    if cp is not None:
+        done = subprocess.run(
+            [cp, *flags, str(source), str(target)], capture_output=True, check=False
+        )
+        if done.returncode == 0:
+            return
+        shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, symlinks=True)
+
+
+def _scratch(owner: _Owner) -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="zdd-pg-"))
+    if os.geteuid() == 0:
+        os.chown(directory, owner.uid, owner.gid)
+    return directory
+
+
+def _start(
+    binaries: Binaries, template: Path, owner: _Owner, settings: Mapping[str, str]
+) -> Running:
+    scratch = _scratch(owner)
+    data = scratch / "data"
+    _copy(template, data)
+    hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+    hba += "local replication all trust\n"
+    (data / "pg_hba.conf").write_text(hba)
+    port = _free_port()
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": str(scratch),
+        "unix_socket_permissions": "0700",
+        **settings,
+    }
+    command = [binaries.program("postgres"), "-D", str(data)]
+    for key, value in options.items():
+        command += ["-c", f"{key}={value}"]
+    (scratch / "server.log").touch()
+    if os.geteuid() == 0:
+        os.chown(scratch / "server.log", owner.uid, owner.gid)
+    supervisor = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "zdd_migrate.postgres.supervisor",
+            str(scratch),
+            str(owner.uid),
+            str(owner.gid),
+            "--",
+            *command,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    running = Running(port, secrets.token_hex(16), scratch / "server.log", scratch, supervisor)
+    try:
+        _await(running, binaries)
+    except BaseException:
+        _stop(running)
+        raise
+    return running
+
+
+def _await(running: Running, binaries: Binaries) -> None:
+    """Wait until the server answers, then set the superuser's password for TCP."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with psycopg.connect(
+                host=str(running.socket_directory),
+                port=running.port,
+                user=SUPERUSER,
+                dbname="postgres",
+                autocommit=True,
+                connect_timeout=5,
+            ) as connection:
+                connection.execute(f"ALTER ROLE {SUPERUSER} PASSWORD '{running.password}'")
+                return
+        except psycopg.OperationalError:
+            said = running.log.read_text(errors="replace") if running.log.exists() else ""
+            if "could not bind" in said or "Address already in use" in said:
+                raise _PortTakenError from None
+            if running.supervisor.poll() is not None or "FATAL:  " in said.replace(
+                "FATAL:  the database system is", ""
+            ):
+                lines = [line for line in said.splitlines() if "FATAL" in line or "HINT" in line]
+                raise NoServerError(
+                    f"Postgres {binaries.version} did not start: "
+                    f"{lines[-1].split('FATAL:')[-1].strip() if lines else 'no message'}"
+                ) from None
+            time.sleep(0.02)
+    raise NoServerError(f"Postgres {binaries.version} did not answer in {_START_SECONDS} s")
+
+
+def _stop(running: Running) -> None:
+    assert running.supervisor.stdin is not None
+    running.supervisor.stdin.close()
+    try:
+        running.supervisor.wait(30)
+    except subprocess.TimeoutExpired:
+        running.supervisor.kill()
+        running.supervisor.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
