@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,10 +159,8 @@ def cache_directory() -> Path:
     """Where cluster templates are kept: the user's cache, or a temporary directory of ours."""
     base = os.environ.get("XDG_CACHE_HOME")
     candidates = [Path(base)] if base else []
-    try:
+    with suppress(RuntimeError):  # no home directory is known
         candidates.append(Path.home() / ".cache")
-    except RuntimeError:
-        pass
     candidates.append(Path(tempfile.gettempdir()) / f"zdd-migrate-cache-{os.geteuid()}")
     for candidate in candidates:
         directory = candidate / "zdd-migrate"

@@ -74,7 +74,7 @@ _QUERIES: Mapping[str, str] = {
         WHERE {OTHERS}""",
     "trigger": f"""
         SELECT n.nspname || '.' || c.relname || '.' || t.tgname,
-          pg_get_triggerdef(t.oid) || ' ' || t.tgenabled
+          pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text
         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT t.tgisinternal AND {OTHERS}""",
     "policy": f"""
