@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from zdd_migrate.grammar.errors import UnreadError
-from zdd_migrate.grammar.tokens import NUMBER, OP, QUOTED, STRING, WORD, Token, tokenise
+from zdd_migrate.grammar.tokens import NUMBER, QUOTED, STRING, WORD, Token, tokenise
 from zdd_migrate.model.names import QName
 
 T = TypeVar("T")

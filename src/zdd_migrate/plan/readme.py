@@ -1,0 +1,76 @@
+"""The plan's README.md: who does what, when, and how back, for the people who review it."""
+
+from __future__ import annotations
+
+from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Release, Step
+
+_WHO = {
+    Phase.EXPAND: "While only the old code runs. It does not notice.",
+    Phase.MIGRATE: "While only the old code runs. Takes as long as there are rows.",
+    Phase.SWITCH: "The release of the new code: both versions run side by side.",
+    Phase.CONTRACT: "When no instance of the old code is left anywhere: no worker, no cron job.",
+}
+
+
+def readme(plan: Plan) -> str:
+    """Markdown."""
+    lines = [
+        f"# {plan.name}",
+        "",
+        "The migration",
+        "",
+        "```sql",
+        *(f"{source};" for source in plan.sources),
+        "```",
+        "",
+        "as a plan in phases, so that the code version that is still running never breaks.",
+        "",
+    ]
+    for phase in Phase:
+        steps = plan.steps.get(phase, ())
+        if steps:
+            lines += [f"## {phase.number}. {phase.value}", "", _WHO[phase], ""]
+            lines += [f"- `{step.id}` {step.why}. {_back(step)}" for step in steps]
+            lines += [
+                "",
+                f"    zdd-migrate apply . --phase {phase.value} --database URL{_approve(phase)}",
+                "",
+            ]
+    lines += ["## Back", ""]
+    last = plan.point_of_no_return
+    if last is None:
+        lines.append("Every step can be undone, from any phase:")
+    else:
+        lines.append(
+            f"Everything before `{last}` can be undone; `{last}` is the point of no return:"
+        )
+    lines += ["", "    zdd-migrate undo . --database URL", ""]
+    if plan.notes:
+        lines += ["## Notes", "", *(f"- {note}" for note in plan.notes), ""]
+    if plan.alternatives:
+        lines += ["## Alternatives", "", *(f"- {text}" for text in plan.alternatives), ""]
+    lines += [
+        "## Proof",
+        "",
+        "    zdd-migrate verify .",
+        "",
+        f"Made for the schema with hash `{plan.schema_hash}`; refused on any other.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _approve(phase: Phase) -> str:
+    return " --approve" if phase is Phase.CONTRACT else ""
+
+
+def _back(step: Step) -> str:
+    if step.undo is None:
+        return "**No way back.**"
+    if isinstance(step, Release):
+        return "Back: release the old code again."
+    if isinstance(step, Gate):
+        return f"Goes on only when: {step.message}."
+    if isinstance(step, Backfill):
+        return "Can be stopped and resumed at any time."
+    return "Can be undone." if step.undo else "Needs no undoing."
