@@ -178,7 +178,7 @@ class _ByPlace(_Walk):
         ).fetchone()
         assert row is not None
         pages = int(row[0] or 0)
-        if start >= pages and after is not None or pages == 0:
+        if (start >= pages and after is not None) or pages == 0:
             return after, 0, 0
         stop = min(start + max(1, size // 50), max(pages, 1))
         update = (

@@ -253,6 +253,3 @@ def _one_line(error: psycopg.Error) -> str:
 def _trusted(sql: str) -> LiteralString:
     """SQL of a plan is what the user asked to run."""
     return cast("LiteralString", sql)
-
-
-

@@ -1,0 +1,326 @@
+"""Phases of a plan on a database: in order, recorded, resumable, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from zdd_migrate.apply.backfill import Progress, remaining, run_backfill
+from zdd_migrate.apply.journal import Journal
+from zdd_migrate.apply.steps import Policy, run_step, undo_step
+from zdd_migrate.errors import (
+    EnvironmentFailedError,
+    FindingsError,
+    InputError,
+    PlanMovedError,
+)
+from zdd_migrate.model.plan import Backfill, Phase, Plan, Release, Sql, Step
+from zdd_migrate.plan.directory import plan_hash, read
+from zdd_migrate.plan.fingerprint import fingerprint
+from zdd_migrate.postgres.catalog import read_schema
+
+Say = Callable[[str], None]
+START = "start"
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run did: ids of steps `ran`, `skipped` (done before) and `left` (not asked for)."""
+
+    plan: str
+    phase: str
+    ran: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    releases: list[str] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStatus:
+    """How far a phase has come: `state` is done, partly, or open."""
+
+    phase: Phase
+    state: str
+    done: tuple[str, ...]
+    open: tuple[str, ...]
+    running: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a plan has come on a database. `next` is what to do now, in words."""
+
+    plan: str
+    phases: tuple[PhaseStatus, ...]
+    past_return: bool
+    next: str
+
+
+@contextmanager
+def _session(database: str, application: str = "zdd-migrate apply") -> Iterator[psycopg.Connection]:
+    try:
+        connection = psycopg.connect(
+            database,
+            autocommit=True,
+            connect_timeout=10,
+            application_name=application,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+        )
+    except psycopg.Error as error:
+        raise EnvironmentFailedError(
+            f"the database cannot be reached: {' '.join(str(error).split())[:200]}"
+        ) from None
+    try:
+        yield connection
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise EnvironmentFailedError(
+            f"the connection to the database was lost: {' '.join(str(error).split())[:160]}; run "
+            "the same command again: it goes on where it stopped"
+        ) from None
+    finally:
+        connection.close()
+
+
+def run_phase(
+    plan_dir: Path,
+    phase: Phase,
+    database: str,
+    *,
+    dry_run: bool = False,
+    approve: bool = False,
+    keep_old: bool = False,
+    policy: Policy | None = None,
+    say: Say = lambda _: None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run one phase; steps done before are skipped, so a stopped run goes on where it stopped.
+
+    `approve` is asked for by contract. `keep_old` stops before the step without a way back.
+    Raises PlanMovedError when the schema is not the plan's, FindingsError when an earlier phase or
+    a gate is not through.
+    """
+    plan = read(plan_dir)
+    steps = plan.steps.get(phase, ())
+    result = Result(plan.name, phase.value)
+    if phase is Phase.CONTRACT and steps and not (approve or dry_run):
+        raise InputError(
+            "contract takes away what old code needs: make sure none is left running, then give "
+            "--approve"
+        )
+    with _session(database) as connection:
+        journal = Journal(connection, plan.name)
+        entries = journal.entries()
+        _same_plan(journal, plan_dir, plan)
+        if not entries:
+            _same_schema(connection, plan)
+        _in_order(plan, phase, {e.step for e in entries.values() if e.state == "done"})
+        if dry_run:
+            _rehearse(steps, entries.keys(), result)
+            return result
+        journal.create()
+        journal.lock()
+        journal.begin(plan_hash(plan_dir), plan.schema_hash)
+        entries = journal.entries()
+        if phase in (Phase.SWITCH, Phase.CONTRACT):
+            _complete(connection, plan)
+        for step in steps:
+            if step.id in entries and entries[step.id].state == "done":
+                result.skipped.append(step.id)
+                continue
+            if keep_old and step.undo is None:
+                result.left.append(step.id)
+                continue
+            say(f"{step.id}: {step.why}")
+            _run(connection, journal, step, phase, policy, progress)
+            result.ran.append(step.id)
+            if isinstance(step, Release):
+                result.releases.append(step.code)
+    return result
+
+
+def _run(
+    connection: psycopg.Connection,
+    journal: Journal,
+    step: Step,
+    phase: Phase,
+    policy: Policy | None,
+    progress: Progress | None,
+) -> None:
+    def done(inside: psycopg.Connection) -> None:
+        journal.mark(inside, step, phase, "done")
+
+    if isinstance(step, Backfill):
+        run_backfill(
+            connection,
+            step,
+            cursor=journal.cursor(step),
+            save=lambda inside, cursor: journal.save_cursor(inside, step, cursor),
+            progress=progress,
+            pause=_rest,
+        )
+        done(connection)
+        return
+    if isinstance(step, Sql) and not step.transactional:
+        journal.mark(connection, step, phase, "running")
+    run_step(connection, step, policy=policy, before_commit=done, progress=progress)
+
+
+def _rest(connection: psycopg.Connection) -> float:
+    """Seconds to rest between batches: longer while replicas lag or somebody waits for a lock."""
+    row = connection.execute(
+        """SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float,
+                  (SELECT count(*) FROM pg_locks WHERE NOT granted)
+           FROM pg_stat_replication"""
+    ).fetchone()
+    if row is None:
+        return 0.0
+    if row[0] > 5:
+        return 1.0
+    return 0.2 if row[1] else 0.0
+
+
+def _same_plan(journal: Journal, plan_dir: Path, plan: Plan) -> None:
+    recorded = journal.recorded_hash()
+    if recorded is not None and recorded != plan_hash(plan_dir):
+        raise PlanMovedError(
+            f"{plan_dir}: the plan {plan.name} was changed after it was begun on this database; "
+            "undo it with the plan it was begun with, then start anew"
+        )
+
+
+def _same_schema(connection: psycopg.Connection, plan: Plan) -> None:
+    """Nothing is applied yet: the schema must be the one the plan was made for."""
+    found = fingerprint(read_schema(connection), plan.touches)
+    if found != plan.schema_hash:
+        tables = ", ".join(str(t) for t in plan.touches)
+        raise PlanMovedError(
+            f"the schema of {tables} is not the one plan {plan.name} was made for (its hash is "
+            f"{found}, not {plan.schema_hash}); make the plan anew with --schema DATABASE_URL"
+        )
+
+
+def _in_order(plan: Plan, phase: Phase, done: set[str]) -> None:
+    for earlier in Phase:
+        if earlier is phase:
+            return
+        missing = [s.id for s in plan.steps.get(earlier, ()) if s.id not in done]
+        if missing:
+            raise FindingsError(
+                f"{phase.value} comes after {earlier.value}, of which {missing[0]} is not done: run "
+                f"--phase {earlier.value} first"
+            )
+
+
+def _complete(connection: psycopg.Connection, plan: Plan) -> None:
+    """The proof that every backfill is through, before code relies on it and before contract."""
+    for step in plan.steps.get(Phase.MIGRATE, ()):
+        if not isinstance(step, Backfill):
+            continue
+        try:
+            left = remaining(connection, step)
+        except psycopg.errors.UndefinedColumn:
+            continue  # contract has begun: the old column is gone by its own name
+        if left:
+            raise FindingsError(
+                f"{step.id} is not complete: {left} rows of {step.table} are still to do; something "
+                "writes past the trigger. Run --phase migrate again, and find out what it is"
+            )
+
+
+def _rehearse(steps: tuple[Step, ...], known: object, result: Result) -> None:
+    for step in steps:
+        if isinstance(known, type({}.keys())) and step.id in known:
+            result.skipped.append(step.id)
+            continue
+        result.ran.append(step.id)
+        result.statements += getattr(step, "statements", ())
+
+
+def undo(
+    plan_dir: Path,
+    database: str,
+    to: str = START,
+    *,
+    policy: Policy | None = None,
+    say: Say = lambda _: None,
+) -> Result:
+    """Walk back, step by step, until the phase `to` is the last one standing (start: none is).
+
+    FindingsError past the point of no return. To the start, nothing is left outside schema zdd.
+    """
+    plan = read(plan_dir)
+    keep = 0 if to == START else Phase(to).number
+    result = Result(plan.name, to)
+    with _session(database, "zdd-migrate undo") as connection:
+        journal = Journal(connection, plan.name)
+        entries = journal.entries()
+        if not entries:
+            return result
+        _same_plan(journal, plan_dir, plan)
+        journal.lock()
+        standing = [
+            (phase, step)
+            for phase, step in plan.all_steps()
+            if step.id in entries and phase.number > keep
+        ]
+        gone = [step.id for _, step in standing if step.undo is None]
+        if gone:
+            raise FindingsError(
+                f"{gone[0]} of {plan.name} is done, and it is the point of no return: go forward "
+                "with another migration"
+            )
+        for phase, step in reversed(standing):
+            say(f"undo {step.id}: {step.why}")
+            _undo(connection, journal, step, phase, policy)
+            result.ran.append(step.id)
+        if keep == 0:
+            journal.end()
+    return result
+
+
+def _undo(
+    connection: psycopg.Connection,
+    journal: Journal,
+    step: Step,
+    phase: Phase,
+    policy: Policy | None,
+) -> None:
+    if isinstance(step, Sql) and step.undo and not step.undo_transactional:
+        journal.mark(connection, step, phase, "running")
+
+    def gone(inside: psycopg.Connection) -> None:
+        journal.forget(inside, step)
+
+    undo_step(connection, step, policy=policy, before_commit=gone)
+
+
+def status(plan_dir: Path, database: str) -> Status:
+    """How far the plan has come."""
+    plan = read(plan_dir)
+    with _session(database, "zdd-migrate status") as connection:
+        entries = Journal(connection, plan.name).entries()
+    phases = []
+    for phase in Phase:
+        ids = [step.id for step in plan.steps.get(phase, ())]
+        done = tuple(i for i in ids if i in entries and entries[i].state == "done")
+        running = tuple(i for i in ids if i in entries and entries[i].state == "running")
+        left = tuple(i for i in ids if i not in entries)
+        state = "done" if len(done) == len(ids) else "partly" if done or running else "open"
+        phases.append(PhaseStatus(phase, state, done, left, running))
+    past = any(step.undo is None and step.id in entries for _, step in plan.all_steps())
+    return Status(plan.name, tuple(phases), past, _next(phases))
+
+
+def _next(phases: list[PhaseStatus]) -> str:
+    for one in phases:
+        if one.state != "done":
+            approve = " --approve" if one.phase is Phase.CONTRACT else ""
+            return f"zdd-migrate apply PLAN --phase {one.phase.value}{approve}"
+    return "nothing: the plan is through"
