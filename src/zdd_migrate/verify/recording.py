@@ -1,0 +1,88 @@
+"""What a code version did while it was watched: statements, failures, waits."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from zdd_migrate.model.verdict import StatementError
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A window of observation. `longest_wait_ms` is the slowest statement's whole time.
+
+    `replanned` counts prepared statements that had to be prepared anew (0A000), as drivers do by
+    themselves; `rounds` whole rounds of work done; `unclear` says why nothing could be told.
+    """
+
+    statements: int = 0
+    errors: tuple[StatementError, ...] = ()
+    longest_wait_ms: float = 0.0
+    replanned: int = 0
+    rounds: int = 0
+    unclear: str = ""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects from several threads; `take` gives what came since the last take."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _statements: int = 0
+    _errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    _longest: float = 0.0
+    _replanned: int = 0
+    _rounds: int = 0
+    _unclear: str = ""
+
+    def ran(self, seconds: float) -> None:
+        """A statement took this long."""
+        with self._lock:
+            self._statements += 1
+            self._longest = max(self._longest, seconds * 1000)
+
+    def failed(self, sqlstate: str, message: str, statement: str) -> None:
+        """A statement failed."""
+        with self._lock:
+            key = (sqlstate, " ".join(message.split())[:200], " ".join(statement.split())[:300])
+            self._errors[key] = self._errors.get(key, 0) + 1
+
+    def replanned(self) -> None:
+        """A prepared statement was stale and was prepared anew."""
+        with self._lock:
+            self._replanned += 1
+
+    def round_done(self) -> None:
+        """A whole round of work is through."""
+        with self._lock:
+            self._rounds += 1
+
+    def unclear(self, why: str) -> None:
+        """Nothing can be told, and why."""
+        with self._lock:
+            self._unclear = self._unclear or why
+
+    @property
+    def rounds(self) -> int:
+        """Rounds since the last take."""
+        return self._rounds
+
+    def take(self) -> Recorded:
+        """Everything since the last take."""
+        with self._lock:
+            errors = tuple(
+                StatementError(state, message, statement, count)
+                for (state, message, statement), count in self._errors.items()
+            )
+            out = Recorded(
+                self._statements,
+                errors,
+                round(self._longest, 1),
+                self._replanned,
+                self._rounds,
+                self._unclear,
+            )
+            self._statements = self._replanned = self._rounds = 0
+            self._errors, self._longest, self._unclear = {}, 0.0, ""
+            return out

@@ -1,0 +1,164 @@
+"""Which tables a trial works on, and how rows of them can be made: derived from a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Column, Schema, Table
+
+_WHOLE = {"smallint": 30_000, "integer": 2_000_000_000, "bigint": 9_000_000_000_000}
+_TEXT = ("text", "character varying", "character", "citext", "bpchar", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a code version sees one table.
+
+    `columns` can be written; `key` identifies a row; `vary` are columns that must differ in each
+    new row (they stand in a unique key); `omit` may be left to their default. `insertable` is
+    False where no new row can be made without knowing more. `uniques` are the keys ON CONFLICT
+    can name.
+    """
+
+    name: QName
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    vary: tuple[str, ...]
+    omit: tuple[str, ...]
+    uniques: tuple[tuple[str, ...], ...]
+    insertable: bool
+    readable: tuple[Column, ...]
+
+
+def shapes(schema: Schema, tables: Iterable[QName]) -> list[Shape]:
+    """Shapes of those of `tables` that rows can be read from and written to."""
+    out = []
+    for name in tables:
+        table = schema.tables.get(name)
+        if table is not None and table.kind != "foreign" and table.columns:
+            out.append(_shape(schema, table))
+    return out
+
+
+def changed_tables(before: Schema, after: Schema) -> tuple[list[QName], list[QName]]:
+    """Tables that differ between two schemas, and tables that refer to them: (before, after)."""
+    changed = {
+        name
+        for name in before.tables.keys() | after.tables.keys()
+        if before.tables.get(name) != after.tables.get(name)
+        or _indexes(before, name) != _indexes(after, name)
+    }
+    return _with_referencing(before, changed), _with_referencing(after, changed)
+
+
+def _indexes(schema: Schema, name: QName) -> set[tuple[object, ...]]:
+    return {(i.name, i.keys, i.unique, i.predicate, i.valid) for i in schema.indexes_of(name)}
+
+
+def _with_referencing(schema: Schema, names: set[QName]) -> list[QName]:
+    found = {name for name in names if name in schema.tables}
+    for name in list(found):
+        found |= {table.name for table, _ in schema.foreign_keys_to(name)}
+        parent = schema.tables[name].parent
+        if parent is not None:
+            found.add(parent)
+    # partitions are reached through their parents
+    return sorted(n for n in found if schema.tables[n].parent is None)
+
+
+def _shape(schema: Schema, table: Table) -> Shape:
+    writable = tuple(c for c in table.columns if c.generated is None and c.identity != "always")
+    uniques = [c.columns for c in table.constraints if c.kind in ("primary_key", "unique")]
+    uniques += [
+        i.keys
+        for i in schema.indexes_of(table.name)
+        if i.unique
+        and i.predicate is None
+        and i.valid
+        and i.keys not in uniques
+        and all(table.column(k) for k in i.keys)
+    ]
+    expression_uniques = [
+        i
+        for i in schema.indexes_of(table.name)
+        if i.unique and not all(table.column(k) for k in i.keys)
+    ]
+    references = {
+        column
+        for constraint in table.constraints
+        if constraint.kind == "foreign_key"
+        for column in constraint.columns
+    }
+    automatic = {
+        c.name
+        for c in table.columns
+        if c.identity is not None or (c.default or "").startswith("nextval(")
+    }
+    vary: dict[str, None] = {}
+    insertable = True
+    for unique in uniques:
+        if any(c in automatic for c in unique):
+            continue
+        able = [c for c in unique if c not in references and _variable(table.column(c))]
+        if able:
+            vary[able[0]] = None
+        else:
+            insertable = False
+    for index in expression_uniques:
+        for column in sorted(index.columns):
+            if _variable(table.column(column)):
+                vary[column] = None
+    if any(c.kind == "exclude" for c in table.constraints):
+        insertable = False
+    key = table.primary_key.columns if table.primary_key else (uniques[0] if uniques else ())
+    return Shape(
+        name=table.name,
+        columns=writable,
+        key=tuple(key),
+        vary=tuple(vary),
+        omit=tuple(automatic),
+        uniques=tuple(dict.fromkeys(tuple(u) for u in uniques)),
+        insertable=insertable,
+        readable=table.columns,
+    )
+
+
+def _variable(column: Column | None) -> bool:
+    if column is None or column.generated is not None:
+        return False
+    base = parse_type(column.type)
+    if base.dimensions:
+        return False
+    return base.base in (
+        *_WHOLE,
+        *_TEXT,
+        "uuid",
+        "numeric",
+        "timestamp with time zone",
+        "timestamp without time zone",
+    )
+
+
+def vary(column: Column, sample: str | None, number: int, marker: str) -> str:
+    """A value like `sample` that no other row has, as text."""
+    kind = parse_type(column.type)
+    if kind.base in _WHOLE:
+        span = _WHOLE[kind.base]
+        return str(span // 2 + number % (span // 2))
+    if kind.base == "uuid":
+        return f"{number:08x}-0000-4000-8000-{abs(hash(marker)) % (1 << 48):012x}"
+    if kind.base == "numeric":
+        whole = 12
+        if kind.modifiers and all(isinstance(m, int) for m in kind.modifiers):
+            scale = int(kind.modifiers[1]) if len(kind.modifiers) > 1 else 0
+            whole = max(1, int(kind.modifiers[0]) - scale)
+        return str(number % 10 ** min(whole, 12))
+    if kind.base.startswith("timestamp"):
+        return f"2001-01-01 00:00:00.{number % 1_000_000:06d}"
+    head = f"{marker}{number}"
+    limit = int(kind.modifiers[0]) if kind.modifiers and isinstance(kind.modifiers[0], int) else 200
+    tail = (sample or "")[-max(0, limit - len(head)) :] if limit > len(head) else ""
+    return (head + tail)[:limit]

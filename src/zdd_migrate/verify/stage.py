@@ -1,0 +1,118 @@
+"""The stage a trial plays on: databases with schema and rows, copied cheaply from one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import LiteralString, cast
+
+import psycopg
+
+from zdd_migrate.errors import EnvironmentFailedError, InputError
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.postgres.catalog import read_schema
+from zdd_migrate.postgres.compare import snapshot
+from zdd_migrate.postgres.servers import Server
+from zdd_migrate.reading.split import split
+from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
+
+_EXTENSION = re.compile(r'extension "([^"]+)" is not available', re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Stage:
+    """The starting database, and what the plain migration makes of it.
+
+    `start` is the name of the database with schema and rows; `before`/`after` are the schemas,
+    `end` the catalog that the plain migration reaches, `begin` the one it starts from. `old` and
+    `new` are the tables as each code version sees them.
+    """
+
+    server: Server
+    start: str
+    before: Schema
+    after: Schema
+    begin: dict[str, str]
+    end: dict[str, str] | None
+    old: list[Shape]
+    new: list[Shape]
+    notes: list[str] = field(default_factory=list)
+
+
+def set_up(
+    server: Server,
+    schema_sql: str,
+    sources: Sequence[str],
+    *,
+    seed_sql: str | None,
+    rows: int,
+    origin: str = "the schema",
+) -> Stage:
+    """Build the starting database, fill it, and find out what the plain migration does."""
+    start = server.create_database()
+    with server.connect(start) as connection:
+        run_script(connection, schema_sql, origin, server)
+        before = read_schema(connection)
+        begin = snapshot(connection)
+    plain = server.create_database(template=start)
+    notes: list[str] = []
+    end: dict[str, str] | None
+    with server.connect(plain) as connection:
+        try:
+            for statement in sources:
+                connection.execute(_trusted(statement))
+            after, end = read_schema(connection), snapshot(connection)
+        except psycopg.Error as error:
+            raise InputError(
+                f"the migration does not run on this schema: {' '.join(str(error).split())[:200]}"
+            ) from None
+    server.drop_database(plain)
+    old_tables, new_tables = changed_tables(before, after)
+    with server.connect(start) as connection:
+        if seed_sql is not None:
+            run_script(connection, seed_sql, "the seed", server)
+        notes += fill(connection, before, old_tables, rows)
+        connection.execute("ANALYZE")
+    return Stage(
+        server,
+        start,
+        before,
+        after,
+        begin,
+        end,
+        shapes(before, old_tables),
+        shapes(after, new_tables),
+        notes,
+    )
+
+
+def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Server) -> None:
+    """Run SQL statement by statement; InputError names the line that does not apply."""
+    for piece in split(sql):
+        if piece.kind not in ("statement", "broken"):
+            continue
+        try:
+            connection.execute(_trusted(piece.text))
+        except psycopg.Error as error:
+            line = sql[: piece.start].count("\n") + 1
+            said = " ".join(str(error).split())
+            missing = _EXTENSION.search(said)
+            if missing is not None:
+                raise EnvironmentFailedError(
+                    f"{origin}:{line}: extension {missing[1]} is not available on this "
+                    f"{server.provider} Postgres {server.version}; use a server that has it: "
+                    "--postgres system, testcontainers or a database URL"
+                ) from None
+            raise InputError(f"{origin}:{line}: does not apply: {said[:200]}") from None
+
+
+def table_names(shapes_: Sequence[Shape]) -> list[QName]:
+    """The tables of shapes."""
+    return [shape.name for shape in shapes_]
+
+
+def _trusted(sql: str) -> LiteralString:
+    return cast("LiteralString", sql)
