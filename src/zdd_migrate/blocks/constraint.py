@@ -17,9 +17,17 @@ from zdd_migrate.model.schema import Constraint
 
 
 def plan_added_constraint(
-    draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint
+    draft: Draft,
+    table: QName,
+    written: ConstraintDefinition,
+    made: Constraint,
+    *,
+    phase: Phase = Phase.CONTRACT,
 ) -> None:
-    """Steps for `ADD CONSTRAINT`. `made` has its final name and resolved reference."""
+    """Steps for `ADD CONSTRAINT`. `made` has its final name and resolved reference.
+
+    `phase` is contract unless no old code writes the column at all.
+    """
     if draft.is_new(table):
         draft.sql(
             Phase.EXPAND, draft.statement, undo=(), why=f"a constraint of the new table {table}"
@@ -41,32 +49,38 @@ def plan_added_constraint(
                 "build one per partition CONCURRENTLY, create it ON ONLY the parent, attach each",
             )
         else:
-            _unique(draft, table, written, made)
+            _unique(draft, table, written, made, phase)
     elif partitioned and written.kind == "foreign_key" and draft.pg < 18:
         draft.refuse(
             f"{table} is partitioned: before Postgres 18 its foreign keys cannot be NOT VALID",
             "add the foreign key NOT VALID on each partition, validate each, then on the parent",
         )
     else:
-        _not_valid(draft, table, written, made)
+        _not_valid(draft, table, written, made, phase)
 
 
-def _not_valid(draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint) -> None:
+def _not_valid(
+    draft: Draft,
+    table: QName,
+    written: ConstraintDefinition,
+    made: Constraint,
+    phase: Phase,
+) -> None:
     name, constraint = draft.sql_name(table), quote_ident(made.name)
     fk = written.kind == "foreign_key"
     body = written.text if not written.valid else f"{written.text} NOT VALID"
     if fk and made.ref_table is not None:
         draft.resolve(made.ref_table)
-        _orphan_gate(draft, table, made)
+        _orphan_gate(draft, table, made, phase)
     elif written.kind == "check":
         draft.gate(
-            Phase.CONTRACT,
+            phase,
             f"SELECT 1 FROM {name} WHERE NOT ({written.expression}) LIMIT 1",
             message=f"rows of {table} break CHECK ({written.expression}): correct them first",
             why=f"existing rows must satisfy {made.name} before it is asked of them",
         )
     draft.sql(
-        Phase.CONTRACT,
+        phase,
         f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {body}",
         undo=f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",
         why=f"ask {made.name} of new rows; old code, which may break it, is gone by now",
@@ -78,11 +92,11 @@ def _not_valid(draft: Draft, table: QName, written: ConstraintDefinition, made: 
             table,
             constraint,
             why="check existing rows under a weak lock: reads and writes go on",
-            phase=Phase.CONTRACT,
+            phase=phase,
         )
 
 
-def _orphan_gate(draft: Draft, table: QName, made: Constraint) -> None:
+def _orphan_gate(draft: Draft, table: QName, made: Constraint, phase: Phase) -> None:
     assert made.ref_table is not None
     ref_columns = made.ref_columns
     referenced = draft.start.tables.get(draft.present(made.ref_table))
@@ -96,7 +110,7 @@ def _orphan_gate(draft: Draft, table: QName, made: Constraint) -> None:
     )
     given = " AND ".join(f"c.{quote_ident(c)} IS NOT NULL" for c in made.columns)
     draft.gate(
-        Phase.CONTRACT,
+        phase,
         f"SELECT 1 FROM {draft.sql_name(table)} c WHERE {given} AND NOT EXISTS "
         f"(SELECT 1 FROM {draft.sql_name(made.ref_table)} r WHERE {joined}) LIMIT 1",
         message=f"rows of {table} refer to rows of {made.ref_table} that do not exist: "
@@ -105,14 +119,20 @@ def _orphan_gate(draft: Draft, table: QName, made: Constraint) -> None:
     )
 
 
-def _unique(draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint) -> None:
+def _unique(
+    draft: Draft,
+    table: QName,
+    written: ConstraintDefinition,
+    made: Constraint,
+    phase: Phase,
+) -> None:
     name = draft.sql_name(table)
     known = draft.table(table)
     if written.kind == "primary_key":
         for column in made.columns:
             found = known.column(column) if known is not None else None
             if found is None or not found.not_null:
-                make_not_null(draft, table, column, phase=Phase.CONTRACT)
+                make_not_null(draft, table, column, phase=phase)
     kind = "UNIQUE" if written.kind == "unique" else "PRIMARY KEY"
     index = written.using_index
     if index is None:
@@ -125,7 +145,7 @@ def _unique(draft: Draft, table: QName, written: ConstraintDefinition, made: Con
         )
         columns = ", ".join(quote_ident(draft.column(table, c)) for c in made.columns)
         draft.gate(
-            Phase.CONTRACT,
+            phase,
             f"SELECT {columns} FROM {name} WHERE "
             + " AND ".join(
                 f"{quote_ident(draft.column(table, c))} IS NOT NULL" for c in made.columns
@@ -135,7 +155,7 @@ def _unique(draft: Draft, table: QName, written: ConstraintDefinition, made: Con
             why=f"{made.name} cannot be built over duplicates",
         )
         draft.sql(
-            Phase.CONTRACT,
+            phase,
             f"CREATE UNIQUE INDEX CONCURRENTLY {quote_ident(index)} ON {name} ({columns})"
             f"{include}{distinct}",
             undo=f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qname(table.sibling(index))}",
@@ -148,7 +168,7 @@ def _unique(draft: Draft, table: QName, written: ConstraintDefinition, made: Con
     deferred = " INITIALLY DEFERRED" if made.initially_deferred else ""
     constraint = quote_ident(made.name if written.name or written.using_index is None else index)
     draft.sql(
-        Phase.CONTRACT,
+        phase,
         f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {kind} USING INDEX "
         f"{quote_ident(index)}{deferrable}{deferred}",
         undo=f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",

@@ -1,0 +1,103 @@
+"""A value for a column that a code version leaves out: by trigger for new rows, in batches for old."""
+
+from __future__ import annotations
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit, own
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.twin import make_not_null
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+
+
+def plan_filled(
+    draft: Draft, table: QName, column: str, expression: str, *, add: str | None
+) -> None:
+    """A column that becomes NOT NULL while old code writes NULL into it or does not know it.
+
+    A trigger fills what is missing in new rows, a backfill in old ones; then NOT NULL costs
+    nothing. The trigger goes at contract. `add` is the ADD COLUMN clause where it is new.
+    """
+    name, col = draft.sql_name(table), quote_ident(column)
+    function = quote_qname(QName(ZDD_SCHEMA, fit(f"fill_{table.schema}_{table.name}_{column}")))
+    trigger = quote_ident(fit(f"zzz_zdd_fill_{column}"))
+    body = (
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
+        f"LANGUAGE plpgsql SET search_path = pg_catalog, {quote_ident(table.schema or 'public')}, public"
+        f" AS $zdd$\nBEGIN\n  IF NEW.{col} IS NULL THEN\n"
+        f"    NEW.{col} := (SELECT {expression} FROM (SELECT NEW.*) AS {quote_ident(table.name)});\n"
+        "  END IF;\n  RETURN NEW;\nEND\n$zdd$"
+    )
+    make = (
+        f"CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {name} "
+        f"FOR EACH ROW EXECUTE FUNCTION {function}()"
+    )
+    unmake = (
+        f"DROP TRIGGER IF EXISTS {trigger} ON {name}",
+        f"DROP FUNCTION IF EXISTS {function}()",
+    )
+    draft.sql(
+        Phase.EXPAND,
+        (
+            f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}",
+            *((f"ALTER TABLE {name} {add}",) if add else ()),
+            body,
+            make,
+        ),
+        undo=(*unmake, *((f"ALTER TABLE {name} DROP COLUMN IF EXISTS {col}",) if add else ())),
+        why=f"fill {column} of {table} wherever old code leaves it out",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
+    )
+    draft.backfill(
+        table,
+        [(column, expression)],
+        f"{col} IS NULL",
+        why=f"fill {table.name}.{column} of the rows that are there, in batches",
+    )
+    make_not_null(draft, table, column)
+    draft.needs_release = True
+    draft.sql(
+        Phase.CONTRACT,
+        unmake,
+        undo=(body, make),
+        why=f"stop filling {column}: new code writes it by itself",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
+    )
+
+
+def plan_required(draft: Draft, table: QName, column: str) -> None:
+    """NOT NULL once no old code is left, without a scan under a strong lock."""
+    name, col = draft.sql_name(table), quote_ident(column)
+    draft.gate(
+        Phase.CONTRACT,
+        f"SELECT 1 FROM {name} WHERE {col} IS NULL LIMIT 1",
+        message=f"rows of {table} have no {column}: fill them first",
+        why=f"every row must have {column} before it is asked of them",
+    )
+    make_not_null(draft, table, column, phase=Phase.CONTRACT)
+
+
+def plan_dropped_column(draft: Draft, table: QName, column: str, *, cascade: bool) -> None:
+    """Out of use first, reversibly; gone at the very end."""
+    name = draft.sql_name(table)
+    tombstone = own("old", column)
+    draft.breaks_old = True
+    draft.sql(
+        Phase.CONTRACT,
+        f"ALTER TABLE {name} RENAME COLUMN {quote_ident(column)} TO {quote_ident(tombstone)}",
+        undo=f"ALTER TABLE {name} RENAME COLUMN {quote_ident(tombstone)} TO {quote_ident(column)}",
+        why=f"take {column} of {table} out of use; its values stay, so this can be undone at once",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
+    )
+    draft.sql(
+        Phase.CONTRACT,
+        f"ALTER TABLE {name} DROP COLUMN {quote_ident(tombstone)}{' CASCADE' if cascade else ''}",
+        undo=None,
+        why=f"drop {column} of {table} with its values; after this there is no way back",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
+    )

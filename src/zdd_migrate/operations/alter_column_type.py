@@ -1,0 +1,314 @@
+"""ALTER COLUMN … TYPE: from nothing at all to a rewrite of the table and all its indexes.
+
+Safe where it rewrites: a twin of the new type, filled in batches, that takes the name at contract.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.naming import own
+from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.blocks.twin import Twin, plan_twin
+from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze
+from zdd_migrate.grammar.types import normalise_type, parse_type
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Column, Schema, Table
+from zdd_migrate.operations.add_column import constrained_domain
+from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import cached_plans, leaves, tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterColumnType(Operation):
+    """Give a column another type. `using` is the USING expression's text, None without one."""
+
+    kind: ClassVar[str] = "alter_column_type"
+    column: str
+    type: str
+    using: str | None = None
+    collation: str | None = None
+    only: bool = False
+
+    def effects(self, at: Situation) -> Effects:
+        """Depends on the old type, on USING, and on what hangs on the column."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        table = at.schema.tables.get(relation)
+        members = tree(at.schema, relation, only=self.only)
+        locks = dict.fromkeys(members, LockMode.ACCESS_EXCLUSIVE)
+        column = table.column(self.column) if table is not None else None
+        if table is None or column is None:
+            if table is not None:
+                message = f'column "{self.column}" of relation "{relation.name}" does not exist'
+                return Effects(locks=locks, error=PgError("42703", message))
+            at.assume(f"the old type of {relation}.{self.column} is stored otherwise than the new")
+        work = self._work(at, table, column)
+        heaps = leaves(at.schema, members)
+        indexes = [i for heap in heaps for i in at.schema.indexes_of(heap)]
+        rewrites = tuple(heaps) if work is Conversion.REWRITE else ()
+        scans: dict[QName, str] = {}
+        rebuilds: tuple[QName, ...] = ()
+        if work is Conversion.REWRITE:
+            scans = dict.fromkeys(heaps, "every row is written anew with the new type")
+            rebuilds = tuple(i.name for i in indexes)
+        elif work is Conversion.REINDEX:
+            touched = [i for i in indexes if self.column in i.columns]
+            rebuilds = tuple(i.name for i in touched)
+            scans = {i.table: "its indexes on the column are built anew" for i in touched}
+        error = None
+        if table is not None and column is not None:
+            error = self._dependents(at.schema, relation, table)
+            self._constraints(at.schema, relation, table, work, locks, scans)
+        return Effects(
+            locks=locks,
+            rewrites=rewrites,
+            scans=scans,
+            index_rebuilds=rebuilds,
+            error=error,
+            breaks=(*self._breaks(relation, column), *cached_plans(members)),
+        )
+
+    def _work(self, at: Situation, table: Table | None, column: Column | None) -> Conversion:
+        if table is None or column is None:
+            return Conversion.REWRITE
+        if self.using is not None and not self._using_is_cast(column.type):
+            return Conversion.REWRITE
+        old, new = _base_type(at.schema, column.type), _base_type(at.schema, self.type)
+        if constrained_domain(at.schema, self.type) is not None:
+            return Conversion.REWRITE
+        zone = at.schema.settings.get("timezone", "").strip("'").upper()
+        if not zone and {"timestamp with time zone", "timestamp without time zone"} <= {
+            parse_type(old).base,
+            parse_type(new).base,
+        }:
+            at.assume("the session's time zone is not UTC")
+        work = conversion(old, new, utc=zone in ("UTC", "ETC/UTC", "GMT", "ZULU", "UCT"))
+        if work is Conversion.CATALOG and self.collation is not None:
+            return Conversion.REINDEX
+        if work is Conversion.CATALOG and column.collation is not None and self.collation is None:
+            return Conversion.REINDEX  # falls back to the type's own collation
+        return work
+
+    def _using_is_cast(self, old: str) -> bool:
+        """Whether USING says no more than the change itself: `c`, `c::new`."""
+        text = re.sub(r"[\s()\"]", "", self.using or "").lower()
+        name = self.column.lower()
+        new = re.sub(r"[\s()\"]", "", self.type).lower()
+        return text == name or text == f"{name}::{new}" or text == f"cast{name}as{new}"
+
+    def _dependents(self, schema: Schema, relation: QName, table: Table) -> PgError | None:
+        for view in schema.views_on(relation, self.column):
+            return PgError(
+                "0A000", f"cannot alter type of a column used by a view or rule ({view.name.name})"
+            )
+        for other in table.columns:
+            if other.generation is not None and self.column in analyse(other.generation).names:
+                return PgError(
+                    "0A000", f"cannot alter type of a column used by generated column {other.name}"
+                )
+        for policy in table.policies:
+            if self.column in analyse(f"{policy.using or ''} {policy.with_check or ''}").names:
+                return PgError(
+                    "0A000", f"cannot alter type of a column used in a policy ({policy.name})"
+                )
+        for trigger in table.triggers:
+            if self.column in trigger.columns:
+                return PgError(
+                    "0A000", f"cannot alter type of a column used in trigger {trigger.name}"
+                )
+        return None
+
+    def _constraints(
+        self,
+        schema: Schema,
+        relation: QName,
+        table: Table,
+        work: Conversion,
+        locks: dict[QName, LockMode],
+        scans: dict[QName, str],
+    ) -> None:
+        """Checks are checked anew, foreign keys at both ends."""
+        for constraint in table.constraints:
+            if self.column not in constraint.columns:
+                continue
+            if constraint.kind == "check" and constraint.valid:
+                for heap in leaves(schema, tree(schema, relation)):
+                    scans.setdefault(heap, f"{constraint.name} is checked anew")
+            if constraint.kind == "foreign_key" and constraint.ref_table is not None:
+                locks[constraint.ref_table] = LockMode.ACCESS_EXCLUSIVE
+                if work is not Conversion.CATALOG:
+                    scans.setdefault(relation, f"{constraint.name} is checked anew")
+                    scans.setdefault(constraint.ref_table, "referenced rows are looked up")
+        for other, fk in schema.foreign_keys_to(relation):
+            keys = fk.ref_columns or (table.primary_key.columns if table.primary_key else ())
+            if self.column in keys:
+                locks[other.name] = LockMode.ACCESS_EXCLUSIVE
+                if work is not Conversion.CATALOG:
+                    scans.setdefault(other.name, f"{fk.name} is checked anew")
+                    scans.setdefault(relation, "referenced rows are looked up")
+
+    def _breaks(self, relation: QName, column: Column | None) -> tuple[Break, ...]:
+        if column is not None and lossless(column.type, self.type) and self.using is None:
+            same = parse_type(column.type).base == parse_type(self.type).base
+            text = {parse_type(column.type).base, parse_type(self.type).base} <= {
+                "text",
+                "character varying",
+            }
+            if same or text:
+                return ()
+        old = column.type if column is not None else "the old type"
+        what = f"code that reads or writes {relation.name}.{self.column} as {old}"
+        return (Break("old", "result_type", what, None, relation, self.column),)
+
+    def apply(self, schema: Schema) -> None:
+        """Change the type, here and in children."""
+        assert self.relation is not None
+        for name in tree(schema, schema.resolve(self.relation), only=self.only):
+            table = schema.tables.get(name)
+            if table is not None and (column := table.column(self.column)) is not None:
+                changed = replace(column, type=normalise_type(self.type), collation=self.collation)
+                schema.put_table(table.with_column(changed))
+
+    def plan(self, draft: Draft) -> None:
+        """One step where nothing is rewritten and nothing narrowed; else by way of a twin."""
+        relation = draft.resolve(self.relation)
+        if draft.is_new(relation):
+            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            return
+        table = draft.table(relation)
+        column = table.column(self.column) if table is not None else None
+        if table is None or column is None:
+            draft.refuse(
+                f"{relation} or its column {self.column} is not known",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
+            )
+            return
+        at = Situation(schema=draft.schema, pg=draft.pg)
+        effects = self.effects(at)
+        if effects.error is not None:
+            draft.refuse(
+                effects.error.message,
+                "drop what depends on the column in an earlier step and make it again afterwards",
+            )
+            return
+        head = (
+            f"ALTER TABLE {draft.sql_name(relation)} ALTER COLUMN {quote_ident(self.column)} TYPE"
+        )
+        collate = f" COLLATE {self.collation}" if self.collation else ""
+        if not (effects.rewrites or effects.scans or effects.index_rebuilds):
+            draft.sql(
+                Phase.EXPAND,
+                f"{head} {self.type}{collate}",
+                undo=f"{head} {column.type}",
+                why=f"{column.type} and {self.type} are stored alike: an instant",
+                lock=LockMode.ACCESS_EXCLUSIVE,
+                relation=relation,
+            )
+            return
+        self._plan_twin(draft, relation, table, column)
+
+    def _plan_twin(self, draft: Draft, relation: QName, table: Table, column: Column) -> None:
+        if table.primary_key is not None and self.column in table.primary_key.columns:
+            draft.refuse(
+                f"{self.column} is in the primary key of {relation}",
+                "add a column of the new type, move the references to it, then swap the keys: one "
+                "migration each",
+            )
+            return
+        referenced = [
+            fk.name
+            for _, fk in draft.schema.foreign_keys_to(relation)
+            if self.column in fk.ref_columns
+        ]
+        if referenced or column.identity is not None:
+            what = f"the foreign key {referenced[0]}" if referenced else "its identity"
+            draft.refuse(
+                f"{relation}.{self.column} has {what}, which a copied column does not carry over",
+                "change the key first, in a migration of its own",
+            )
+            return
+        new = own("new", self.column)
+        old_name, new_name = quote_ident(self.column), quote_ident(new)
+        up = draft.answer("up", relation, self.column) or self.using or f"{old_name}::{self.type}"
+        down = draft.answer("down", relation, self.column)
+        if down is None:
+            if self.using is not None and not self._castlike():
+                target = f"{relation.name}.{self.column}"
+                draft.ask(
+                    target,
+                    f"how does old code's {target} ({column.type}) come from the new one "
+                    f"({self.type})? Write the new value as {target}",
+                    f"--down {target}=… (or -- zdd: down {target} = … in the migration)",
+                )
+                return
+            down = f"{old_name}::{column.type}"
+        down = rename_names(down, {self.column: new_name})
+        plan_twin(
+            draft,
+            Twin(
+                table=relation,
+                old=column,
+                new=new,
+                final=self.column,
+                type=self.type,
+                up=up,
+                down=down,
+                lossless=lossless(column.type, self.type),
+                default=column.default,
+                collation=self.collation,
+                why=f"add a column of type {self.type} beside {self.column}, keep both in step",
+            ),
+        )
+        if not lossless(column.type, self.type):
+            draft.note(
+                f"from {column.type} to {self.type} values may be lost or refused: while both "
+                "versions run, what one of them cannot hold fails for the other"
+            )
+
+    def _castlike(self) -> bool:
+        """Whether USING is a cast of the column, whose way back is a cast too."""
+        text = re.sub(r"[\s()\"]", "", self.using or "").lower()
+        return re.fullmatch(rf"{re.escape(self.column.lower())}(::[\w.\[\],]+)*", text) is not None
+
+
+def _base_type(schema: Schema, type_: str) -> str:
+    """A domain without constraints is its base type."""
+    parsed = parse_type(type_)
+    parts = parsed.base.rsplit(".", 1)
+    name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, parsed.base)
+    found = schema.user_type(name)
+    if found is not None and found.kind == "domain" and found.base is not None:
+        return _base_type(schema, found.base)
+    return type_
+
+
+def _read(cursor: Cursor, target: Target, column: str) -> AlterColumnType:
+    cursor.accept("SET", "DATA")
+    cursor.expect("TYPE")
+    type_ = cursor.type_text()
+    collation = None
+    if cursor.accept("COLLATE"):
+        start = cursor.i
+        cursor.qname()
+        collation = cursor.slice(start)
+    using = squeeze(cursor.until()) if cursor.accept("USING") else None
+    return AlterColumnType(
+        relation=target.relation,
+        column=column,
+        type=type_,
+        using=using,
+        collation=collation,
+        only=target.only,
+    )
+
+
+COLUMN_ACTIONS = {"TYPE": _read, "SET DATA": _read}
