@@ -95,7 +95,7 @@ class AddEnumValue(Operation):
         draft.needs_release = True
 
 
-def _read(cursor: Cursor) -> AddEnumValue:
+def read_add_value(cursor: Cursor) -> AddEnumValue:
     cursor.expect("ALTER", "TYPE")
     name = cursor.qname()
     cursor.expect("ADD", "VALUE")
@@ -110,6 +110,3 @@ def _read(cursor: Cursor) -> AddEnumValue:
     return AddEnumValue(
         relation=name, label=label, side=side, neighbour=neighbour, if_not_exists=if_not_exists
     )
-
-
-READS = {"ALTER TYPE": _read}

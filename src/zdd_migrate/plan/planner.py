@@ -15,6 +15,7 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood
 from zdd_migrate.operations.data_statement import DataStatement
+from zdd_migrate.operations.do_block import DoBlock
 from zdd_migrate.plan.fingerprint import fingerprint
 
 Answers = Mapping[tuple[str, str], str]
@@ -44,7 +45,10 @@ def make_plan(
         draft.statement = statement.sql.rstrip().rstrip(";")
         draft.in_transaction = statement.in_transaction
         for operation in statement.operations:
-            if id(operation) not in used:
+            inside_block = isinstance(statement.operations[0], DoBlock) and not isinstance(
+                operation, DoBlock
+            )
+            if id(operation) not in used and not inside_block:
                 operation.plan(draft)
             draft.created.update(operation.created(draft.schema))
             operation.apply(draft.schema)

@@ -1,0 +1,186 @@
+"""CREATE [OR REPLACE] FUNCTION and PROCEDURE. Replacing one changes what running code gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.grammar.cursor import Cursor, string_value
+from zdd_migrate.grammar.tokens import STRING
+from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Function, Schema
+from zdd_migrate.operations.base import Operation, Situation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateFunction(Operation):
+    """Make or replace a function or procedure. `relation` is its name, `body` its source."""
+
+    kind: ClassVar[str] = "create_function"
+    arguments: str
+    returns: str | None
+    language: str
+    body: str
+    volatility: Literal["immutable", "stable", "volatile"] = "volatile"
+    procedure: bool = False
+    or_replace: bool = False
+    text: str = ""
+
+    def target(self, schema: Schema) -> QName:
+        """The resolved name."""
+        assert self.relation is not None
+        return QName(self.relation.schema or schema.default_schema, self.relation.name)
+
+    def effects(self, at: Situation) -> Effects:
+        """No relation is locked; a replaced body changes what old code gets from its next call."""
+        name = self.target(at.schema)
+        if not self.or_replace or name not in at.schema.functions:
+            return Effects()
+        what = f"code that calls {name.name}() gets the new body's results"
+        return Effects(breaks=(Break("old", "values", what, None, name),))
+
+    def apply(self, schema: Schema) -> None:
+        """Add it, or replace the one of the same arguments."""
+        name = self.target(schema)
+        made = Function(
+            name=name,
+            arguments=self.arguments,
+            returns=self.returns,
+            language=self.language,
+            volatility=self.volatility,
+            body=self.body,
+            kind="procedure" if self.procedure else "function",
+            definition=self.text,
+        )
+        others = [f for f in schema.functions.get(name, ()) if f.arguments != self.arguments]
+        schema.functions[name] = (*others, made)
+
+    def plan(self, draft: Draft) -> None:
+        """In expand; undone by dropping it, or by the definition it replaced."""
+        name = self.target(draft.schema)
+        existing = [
+            f for f in draft.schema.functions.get(name, ()) if f.arguments == self.arguments
+        ]
+        kind = "PROCEDURE" if self.procedure else "FUNCTION"
+        if existing and existing[0].definition:
+            undo: tuple[str, ...] = (existing[0].definition.rstrip().rstrip(";"),)
+            draft.note(f"{name}() is replaced: old code gets the new body while it still runs")
+        else:
+            undo = (f"DROP {kind} IF EXISTS {quote_qname(name)}({self._signature()})",)
+        draft.sql(Phase.EXPAND, draft.statement, undo=undo, why=f"define {name}()")
+
+    def _signature(self) -> str:
+        """The arguments without their defaults, as DROP wants them."""
+        cursor = Cursor(self.arguments) if self.arguments.strip() else None
+        if cursor is None:
+            return ""
+        parts = []
+        while not cursor.done:
+            parts.append(cursor.until(("DEFAULT", "=", ":=")))
+            if cursor.accept("DEFAULT") or cursor.accept("=") or cursor.accept(":="):
+                cursor.until()
+            if not cursor.accept(","):
+                break
+        return ", ".join(parts)
+
+
+def _read(cursor: Cursor) -> CreateFunction:
+    start = cursor.i
+    cursor.expect("CREATE")
+    or_replace = cursor.accept("OR", "REPLACE")
+    procedure = cursor.next().up == "PROCEDURE"
+    name = cursor.qname()
+    arguments = cursor.group_text()
+    returns = None
+    if cursor.accept("RETURNS"):
+        mark = cursor.i
+        if cursor.accept("TABLE"):
+            cursor.skip_group()
+        else:
+            cursor.type_text()
+        returns = cursor.slice(mark)
+    language, body, volatility = "sql", "", "volatile"
+    while not cursor.done and not cursor.at(";"):
+        up = cursor.up()
+        if cursor.accept("LANGUAGE"):
+            token = cursor.next()
+            language = (
+                (string_value(token.text) if token.kind == STRING else token.text)
+                .lower()
+                .strip('"')
+            )
+        elif up in ("IMMUTABLE", "STABLE", "VOLATILE"):
+            volatility = cursor.next().up.lower()
+        elif cursor.accept("AS"):
+            body = cursor.string()
+            if cursor.accept(","):
+                cursor.string()
+        elif up == "RETURN" or cursor.at("BEGIN", "ATOMIC"):
+            body = cursor.rest()
+        elif not _option(cursor):
+            raise cursor.unread("an option of the function was expected")
+    return CreateFunction(
+        relation=name,
+        arguments=arguments,
+        returns=returns,
+        language=language,
+        body=body,
+        volatility=volatility,  # type: ignore[arg-type]
+        procedure=procedure,
+        or_replace=or_replace,
+        text=cursor.slice(start),
+    )
+
+
+_FLAGS = (
+    ("WINDOW",),
+    ("STRICT",),
+    ("LEAKPROOF",),
+    ("NOT", "LEAKPROOF"),
+    ("CALLED", "ON", "NULL", "INPUT"),
+    ("RETURNS", "NULL", "ON", "NULL", "INPUT"),
+    ("EXTERNAL", "SECURITY", "DEFINER"),
+    ("EXTERNAL", "SECURITY", "INVOKER"),
+    ("SECURITY", "DEFINER"),
+    ("SECURITY", "INVOKER"),
+)
+
+
+def _option(cursor: Cursor) -> bool:
+    """Read an option that changes nothing of what we say; False when none comes."""
+    if any(cursor.accept(*flag) for flag in _FLAGS):
+        return True
+    if cursor.accept("PARALLEL") or cursor.accept("COST") or cursor.accept("ROWS"):
+        cursor.next()
+        return True
+    if cursor.accept("SUPPORT"):
+        cursor.qname()
+        return True
+    if cursor.accept("TRANSFORM"):
+        while cursor.accept("FOR", "TYPE"):
+            cursor.type_text()
+            cursor.accept(",")
+        return True
+    if cursor.accept("SET"):
+        cursor.name()
+        while cursor.accept("."):
+            cursor.name()
+        if cursor.accept("FROM", "CURRENT"):
+            return True
+        if not (cursor.accept("TO") or cursor.accept("=")):
+            raise cursor.unread("TO or = was expected")
+        cursor.next()
+        while cursor.accept(","):
+            cursor.next()
+        return True
+    return False
+
+
+READS = {
+    f"CREATE {head}": _read
+    for head in ("FUNCTION", "OR REPLACE FUNCTION", "PROCEDURE", "OR REPLACE PROCEDURE")
+}

@@ -1,0 +1,191 @@
+"""Creating what nobody uses yet and what locks no table: extensions, schemas, sequences, domains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.grammar.types import normalise_type
+from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Constraint, Schema, Sequence, UserType
+from zdd_migrate.operations.base import Operation, Situation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateObject(Operation):
+    """Make an extension, schema, sequence or domain. `relation` is its name where it has a schema."""
+
+    kind: ClassVar[str] = "create_object"
+    object: str
+    name: str
+    if_not_exists: bool = False
+    base: str | None = None
+    not_null: bool = False
+    default: str | None = None
+    checks: tuple[str, ...] = ()
+
+    def _target(self, schema: Schema) -> QName:
+        assert self.relation is not None
+        return QName(self.relation.schema or schema.default_schema, self.relation.name)
+
+    def effects(self, at: Situation) -> Effects:
+        """None on any relation."""
+        return Effects()
+
+    def apply(self, schema: Schema) -> None:
+        """Add it."""
+        if self.object == "EXTENSION":
+            schema.extensions.add(self.name)
+        elif self.object == "SCHEMA":
+            schema.schemas.add(self.name)
+        elif self.object == "SEQUENCE":
+            schema.sequences.setdefault(self._target(schema), Sequence(self._target(schema)))
+        else:
+            name = self._target(schema)
+            checks = tuple(
+                Constraint(f"{name.name}_check", "check", expression=c) for c in self.checks
+            )
+            schema.types[name] = UserType(
+                name=name,
+                kind="domain",
+                base=self.base,
+                not_null=self.not_null,
+                default=self.default,
+                constraints=checks,
+            )
+
+    def created(self, schema: Schema) -> tuple[QName, ...]:
+        """A sequence is a relation."""
+        if self.object != "SEQUENCE" or self._target(schema) in schema.sequences:
+            return ()
+        return (self._target(schema),)
+
+    def plan(self, draft: Draft) -> None:
+        """As it is, in expand; undone unless it may have been there before."""
+        undo: tuple[str, ...] = ()
+        if not self.if_not_exists:
+            name = (
+                quote_qname(self._target(draft.schema)) if self.relation is not None else self.name
+            )
+            undo = (f"DROP {self.object} IF EXISTS {name}",)
+        draft.sql(
+            Phase.EXPAND,
+            draft.statement,
+            undo=undo,
+            why=f"create {self.object.lower()} {self.name}, which no code uses yet",
+        )
+
+
+def _read_extension(cursor: Cursor) -> CreateObject:
+    cursor.expect("CREATE", "EXTENSION")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    name = cursor.name()
+    cursor.accept("WITH")
+    while not cursor.done and not cursor.at(";"):
+        if cursor.accept("SCHEMA"):
+            cursor.name()
+        elif cursor.accept("VERSION"):
+            cursor.next()
+        else:
+            cursor.expect("CASCADE")
+    return CreateObject(object="EXTENSION", name=name, if_not_exists=if_not_exists)
+
+
+def _read_schema(cursor: Cursor) -> CreateObject:
+    cursor.expect("CREATE", "SCHEMA")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    if cursor.accept("AUTHORIZATION"):
+        return CreateObject(object="SCHEMA", name=cursor.name(), if_not_exists=if_not_exists)
+    name = cursor.name()
+    if cursor.accept("AUTHORIZATION"):
+        cursor.name()
+    return CreateObject(object="SCHEMA", name=name, if_not_exists=if_not_exists)
+
+
+def _read_sequence(cursor: Cursor) -> CreateObject:
+    cursor.expect("CREATE")
+    cursor.accept_one(("TEMP", "TEMPORARY", "UNLOGGED"))
+    cursor.expect("SEQUENCE")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    name = cursor.qname()
+    read_sequence_options(cursor)
+    return CreateObject(
+        relation=name, object="SEQUENCE", name=name.name, if_not_exists=if_not_exists
+    )
+
+
+def read_sequence_options(cursor: Cursor) -> None:
+    """Read any of a sequence's options."""
+    while not cursor.done and not cursor.at(";"):
+        if cursor.accept("AS"):
+            cursor.type_text()
+        elif cursor.accept("INCREMENT"):
+            cursor.accept("BY")
+            cursor.integer()
+        elif cursor.accept("START") or cursor.accept("RESTART"):
+            cursor.accept("WITH")
+            if (
+                not cursor.done
+                and not cursor.at(";")
+                and (cursor.up() in ("-", "+") or cursor.up() == "")
+            ):
+                cursor.integer()
+        elif cursor.accept_one(("MINVALUE", "MAXVALUE", "CACHE")) is not None:
+            cursor.integer()
+        elif cursor.accept("NO"):
+            cursor.next()
+        elif cursor.accept("OWNED", "BY"):
+            cursor.qname()
+            if cursor.accept("."):
+                cursor.name()
+        elif cursor.accept("CYCLE"):
+            continue
+        else:
+            raise cursor.unread("a sequence option was expected")
+
+
+def _read_domain(cursor: Cursor) -> CreateObject:
+    cursor.expect("CREATE", "DOMAIN")
+    name = cursor.qname()
+    cursor.accept("AS")
+    base = normalise_type(cursor.type_text())
+    not_null, default, checks = False, None, []
+    while not cursor.done and not cursor.at(";"):
+        if cursor.accept("CONSTRAINT"):
+            cursor.name()
+        elif cursor.accept("NOT", "NULL"):
+            not_null = True
+        elif cursor.accept("NULL"):
+            pass
+        elif cursor.accept("COLLATE"):
+            cursor.qname()
+        elif cursor.accept("DEFAULT"):
+            default = squeeze(cursor.expression())
+        else:
+            cursor.expect("CHECK")
+            checks.append(squeeze(cursor.group_text()))
+    return CreateObject(
+        relation=name,
+        object="DOMAIN",
+        name=name.name,
+        base=base,
+        not_null=not_null,
+        default=default,
+        checks=tuple(checks),
+    )
+
+
+READS = {
+    "CREATE EXTENSION": _read_extension,
+    "CREATE SCHEMA": _read_schema,
+    "CREATE SEQUENCE": _read_sequence,
+    "CREATE TEMP SEQUENCE": _read_sequence,
+    "CREATE TEMPORARY SEQUENCE": _read_sequence,
+    "CREATE DOMAIN": _read_domain,
+}
