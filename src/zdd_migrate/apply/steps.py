@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -146,9 +145,8 @@ def _outside(connection: psycopg.Connection, statement: str, policy: Policy) -> 
         try:
             connection.execute("SET lock_timeout = 0")
             connection.execute("SET statement_timeout = 0")
-            if build is not None:
-                if _drop_unless_valid(connection, build):
-                    return  # built by an earlier try
+            if build is not None and _drop_unless_valid(connection, build):
+                return  # built by an earlier try
             connection.execute(_trusted(statement))
             return
         except psycopg.Error as error:
@@ -250,6 +248,6 @@ def _one_line(error: psycopg.Error) -> str:
     return f"{state}{' '.join(str(error).split())}"[:300]
 
 
-def _trusted(sql: str) -> LiteralString:
+def _trusted(sql: str) -> bytes:
     """SQL of a plan is what the user asked to run."""
-    return cast("LiteralString", sql)
+    return sql.encode()

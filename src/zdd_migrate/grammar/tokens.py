@@ -61,6 +61,8 @@ def tokenise(sql: str) -> list[Token]:
         raw = _tokenizer().tokenize(sql)
     except TokenError as error:
         raise UnreadError(f"the text cannot be cut into tokens: {_one_line(error)}", 0) from None
+    if raw and raw[0].token_type.name == "COMMAND":
+        return _uncommanded(sql, raw[0].start, raw[0].end + 1)
     tokens: list[Token] = []
     append = tokens.append
     skip_to = -1
@@ -90,6 +92,21 @@ def tokenise(sql: str) -> list[Token]:
         else:
             append(Token(OP, text, text, start, end))
     return _join_unicode_names(sql, tokens)
+
+
+def _uncommanded(sql: str, start: int, end: int) -> list[Token]:
+    """After some first words (DO, REFRESH …) sqlglot takes the rest of the statement as one text.
+
+    Behind another word it cuts it like any other statement.
+    """
+    head = "SELECT "
+    word = sql[start:end]
+    shift = end - len(head)
+    rest = [
+        Token(t.kind, t.text, t.up, t.start + shift, t.end + shift)
+        for t in tokenise(head + sql[end:])[1:]
+    ]
+    return [Token(WORD, word, word.upper(), start, end), *rest]
 
 
 def _join_unicode_names(sql: str, tokens: list[Token]) -> list[Token]:

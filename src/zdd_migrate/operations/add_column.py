@@ -312,15 +312,19 @@ class AddColumn(Operation):
             (
                 f"ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT",
                 f"ALTER TABLE {name} ALTER COLUMN {column} ADD GENERATED {kind} AS IDENTITY{options}",
-                f"SELECT setval(pg_get_serial_sequence({table}, {quote_literal(self.column)}), "
-                f"nextval({literal}::regclass), false)",
+                (
+                    f"SELECT setval(pg_get_serial_sequence({table}, {quote_literal(self.column)}), "
+                    f"nextval({literal}::regclass), false)"
+                ),
                 f"ALTER SEQUENCE {sequence} OWNED BY NONE",
                 f"DROP SEQUENCE {sequence}",
             ),
             undo=(
                 f"CREATE SEQUENCE {sequence}",
-                f"SELECT setval({literal}::regclass, nextval(pg_get_serial_sequence({table}, "
-                f"{quote_literal(self.column)})), false)",
+                (
+                    f"SELECT setval({literal}::regclass, nextval(pg_get_serial_sequence({table}, "
+                    f"{quote_literal(self.column)})), false)"
+                ),
                 f"ALTER TABLE {name} ALTER COLUMN {column} DROP IDENTITY",
                 f"ALTER TABLE {name} ALTER COLUMN {column} SET DEFAULT nextval({literal}::regclass)",
                 f"ALTER SEQUENCE {sequence} OWNED BY {name}.{column}",

@@ -282,7 +282,22 @@ def _read_grant(cursor: Cursor) -> Grant:
 
 
 _NOT_RELATIONS = frozenset(
-    ["ALL", "SCHEMA", "FUNCTION", "PROCEDURE", "ROUTINE", "TYPE", "DOMAIN", "DATABASE", "SEQUENCE", "LANGUAGE", "FOREIGN", "TABLESPACE", "PARAMETER", "LARGE"]
+    [
+        "ALL",
+        "SCHEMA",
+        "FUNCTION",
+        "PROCEDURE",
+        "ROUTINE",
+        "TYPE",
+        "DOMAIN",
+        "DATABASE",
+        "SEQUENCE",
+        "LANGUAGE",
+        "FOREIGN",
+        "TABLESPACE",
+        "PARAMETER",
+        "LARGE",
+    ]
 )
 
 READS = {

@@ -59,7 +59,7 @@ def read_schema(connection: psycopg.Connection, *, sizes: bool = False) -> Schem
 
 
 def _rows(connection: psycopg.Connection, query: str) -> Rows[tuple[Any, ...]]:
-    return connection.execute(query).fetchall()  # type: ignore[call-overload]
+    return connection.execute(query.encode()).fetchall()
 
 
 def _version(connection: psycopg.Connection) -> int:

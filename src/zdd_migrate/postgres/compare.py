@@ -118,7 +118,7 @@ def snapshot(connection: psycopg.Connection) -> dict[str, str]:
     """Every object of the user's as `kind name` → normalised definition."""
     out: dict[str, str] = {}
     for kind, query in _QUERIES.items():
-        for name, definition in connection.execute(query):  # type: ignore[call-overload]
+        for name, definition in connection.execute(query.encode()):
             out[f"{kind} {name}"] = definition or ""
     return out
 

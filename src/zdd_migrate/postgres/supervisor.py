@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     command = argv[argv.index("--") + 1 :]
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    drop = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    root = os.geteuid() == 0
     with (directory / "server.log").open("ab") as log:
         server = subprocess.Popen(
             command,
@@ -31,7 +31,9 @@ def main(argv: list[str]) -> int:
             cwd=directory,
             start_new_session=True,
             preexec_fn=_default_signals,
-            **drop,  # type: ignore[arg-type]
+            user=uid if root else None,
+            group=gid if root else None,
+            extra_groups=[] if root else None,
         )
     sys.stdin.buffer.read()  # until the owner is gone
     server.send_signal(signal.SIGINT)  # fast shutdown

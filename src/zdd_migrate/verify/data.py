@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -26,7 +25,7 @@ def fill(
             continue
         statement = _insert(schema, table, rows)
         try:
-            connection.execute(cast("LiteralString", statement))
+            connection.execute(statement.encode())
         except psycopg.Error as error:
             if not _one_by_one(connection, schema, table, min(rows, 50)):
                 notes.append(
@@ -60,7 +59,7 @@ def _in_order(schema: Schema, tables: Sequence[QName]) -> list[Table]:
 
 def _has_rows(connection: psycopg.Connection, table: QName) -> bool:
     query = f"SELECT 1 FROM {quote_qname(table)} LIMIT 1"
-    return connection.execute(cast("LiteralString", query)).fetchone() is not None
+    return connection.execute(query.encode()).fetchone() is not None
 
 
 def _insert(schema: Schema, table: Table, rows: int, start: int = 1) -> str:
@@ -86,7 +85,7 @@ def _one_by_one(connection: psycopg.Connection, schema: Schema, table: Table, ro
     made = 0
     for n in range(1, rows + 1):
         try:
-            connection.execute(cast("LiteralString", _insert(schema, table, 1, n)))
+            connection.execute(_insert(schema, table, 1, n).encode())
             made += 1
         except psycopg.Error:
             if n > 5 and not made:

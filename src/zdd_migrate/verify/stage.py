@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -114,5 +113,5 @@ def table_names(shapes_: Sequence[Shape]) -> list[QName]:
     return [shape.name for shape in shapes_]
 
 
-def _trusted(sql: str) -> LiteralString:
-    return cast("LiteralString", sql)
+def _trusted(sql: str) -> bytes:
+    return sql.encode()

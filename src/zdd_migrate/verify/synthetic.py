@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -428,5 +428,5 @@ def compare_ledger(
     return missing, differing, example
 
 
-def _trusted(sql: str) -> LiteralString:
-    return cast("LiteralString", sql)
+def _trusted(sql: str) -> bytes:
+    return sql.encode()

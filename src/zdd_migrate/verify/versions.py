@@ -17,7 +17,7 @@ from typing import Protocol
 import psycopg
 
 from zdd_migrate.errors import InputError
-from zdd_migrate.postgres.serverlog import read_errors
+from zdd_migrate.postgres.serverlog import LoggedError, read_errors
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.recording import Recorder
 from zdd_migrate.verify.shapes import Shape
@@ -217,7 +217,7 @@ class _CommandSession:
                 f"versions.{self.version.name}.command does not start: {self.version.command} "
                 f"ended with {status}: {_last(output)}"
             )
-        logged = []
+        logged: list[LoggedError] = []
         if self.server.log_path is not None:
             logged, self.offset = read_errors(self.server.log_path, self.offset, self.application)
         if status == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -364,7 +363,7 @@ def _label(version: CodeVersion) -> str:
 def _check(connection: psycopg.Connection, law: Law, phase: str) -> LawResult:
     query = f"SELECT count(*) FROM ({law.query}) v"
     try:
-        row = connection.execute(cast("LiteralString", query)).fetchone()
+        row = connection.execute(query.encode()).fetchone()
     except psycopg.Error as error:
         return LawResult(law.name, phase, False, 1, " ".join(str(error).split())[:200])
     assert row is not None
@@ -434,10 +433,10 @@ def _run_plain(walk: Walk, database: str, sources: Sequence[str], in_transaction
             if in_transaction:
                 with runner.transaction():
                     for statement in sources:
-                        runner.execute(cast("LiteralString", statement))
+                        runner.execute(statement.encode())
             else:
                 for statement in sources:
-                    runner.execute(cast("LiteralString", statement))
+                    runner.execute(statement.encode())
         except psycopg.Error as error:
             said = " ".join(str(error).split())[:300]
             walk.laws.append(LawResult("the migration runs", "migration", False, 1, said))
