@@ -364,7 +364,9 @@ class SyntheticWriter:
         if error.sqlstate == _STALE_PLAN:
             self.recorder.replanned()
         elif error.sqlstate not in _RETRIED:
-            self.recorder.failed(error.sqlstate or "XX000", str(error), statement)
+            self.recorder.failed(
+                error.sqlstate or "XX000", error.diag.message_primary or str(error), statement
+            )
 
     def _query(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None:
         try:

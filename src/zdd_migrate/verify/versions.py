@@ -24,6 +24,8 @@ from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.synthetic import Ledger, LostConnectionError, SyntheticWriter
 
 _COMMAND_SECONDS = 120
+#: between two rounds, so that the load leaves the processor to the real programs beside it
+_BREATH_S = 0.02
 
 
 class Session(Protocol):
@@ -121,7 +123,7 @@ class _SyntheticSession:
             except (LostConnectionError, psycopg.OperationalError) as error:
                 self.recorder.failed("08006", f"the connection was lost {error}", "")
                 return
-            time.sleep(0.002)
+            time.sleep(_BREATH_S)
 
     def stop(self) -> None:
         self.stopping.set()

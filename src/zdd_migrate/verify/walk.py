@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -118,17 +119,18 @@ class Walk:
             reversible = [s for s in steps if s.undo is not None]
             final = [s for s in steps if s.undo is None]
             if not self._steps(database, phase, reversible):
+                self._check_laws(database, phase)
                 return
             done += [(phase, step) for step in reversible]
             if self.effort.every_undo or phase is self._last_reversible():
                 copy = self.server.create_database(template=database)
                 saved.append(_Saved(phase, copy, list(done), self.code.branch()))
             if final and not self._steps(database, phase, final):
+                self._check_laws(database, phase)
                 return
             self._after(database, phase)
         self._end(database)
-        for one in saved:
-            self._back(one)
+        self._all_back(saved)
 
     def _last_reversible(self) -> Phase:
         phases = [p for p, s in self.plan.all_steps() if s.undo is not None]
@@ -299,14 +301,27 @@ class Walk:
 
     # -- back --------------------------------------------------------------------------------
 
+    def _all_back(self, saved: Sequence[_Saved]) -> None:
+        """Walk back from every phase, two at a time: they know nothing of each other."""
+        walks = [replace(self, trials=[], laws=[], rollbacks=[], notes=[]) for _ in saved]
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            for running in [
+                pool.submit(walk._back, one)  # noqa: SLF001 - another of our own kind
+                for walk, one in zip(walks, saved, strict=True)
+            ]:
+                running.result()
+        for walk in walks:
+            self.trials += walk.trials
+            self.rollbacks += walk.rollbacks
+
     def _back(self, saved: _Saved) -> None:
         """Undo everything from where a phase ended, under load, and look what is left."""
         self.say(f"back from {saved.phase.value}")
-        failure = ""
-        for phase in reversed(Phase):
-            steps = [step for p, step in reversed(saved.done) if p is phase]
-            if steps and not failure:
-                failure = self._undo_phase(saved, phase, steps)
+        contract = [s for p, s in reversed(saved.done) if p is Phase.CONTRACT]
+        earlier = [s for p, s in reversed(saved.done) if p is not Phase.CONTRACT]
+        failure = self._undo(saved, contract, "new", "contract undone") if contract else ""
+        if not failure:
+            failure = self._undo(saved, earlier, "old", "all undone")
         if not failure:
             self.steady(
                 saved.database,
@@ -325,8 +340,9 @@ class Walk:
             Rollback(saved.phase.value, "start", not changed and not failure, lost, detail)
         )
 
-    def _undo_phase(self, saved: _Saved, phase: Phase, steps: Sequence[Step]) -> str:
-        sessions = self.open(saved.database, _DURING[phase], saved.code)
+    def _undo(self, saved: _Saved, steps: Sequence[Step], living: str, label: str) -> str:
+        """Undo steps while a code version works; gives what went wrong."""
+        sessions = self.open(saved.database, (living,), saved.code)
         runner = self.server.connect(saved.database, application_name="zdd-migrate undo")
         try:
             for session in sessions.values():
@@ -338,7 +354,7 @@ class Walk:
                 except (EnvironmentFailedError, FindingsError) as error:
                     return f"the undo of {step.id} failed: {error}"
             time.sleep(self.effort.settle_s)
-            self.collect(sessions, saved.phase.value, "undo", f"{phase.value} undone")
+            self.collect(sessions, saved.phase.value, "undo", label)
         finally:
             runner.close()
             self.close(sessions, saved.phase.value, "undo")

@@ -1,0 +1,239 @@
+"""`zdd-migrate verify`: a plan or a migration tried on a real Postgres."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zdd_migrate.cli.options import (
+    config_for,
+    format_option,
+    is_dsn,
+    quiet_option,
+    read_migrations,
+    schema_option,
+    starting_schema,
+    style,
+    width,
+)
+from zdd_migrate.config import Config
+from zdd_migrate.errors import EXIT_FINDINGS, InputError
+from zdd_migrate.model.verdict import Judgement, Verdict
+
+if TYPE_CHECKING:
+    from zdd_migrate.verify.versions import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to verify, and how."""
+
+    path: Path
+    schema: str | None
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    postgres: str
+    major: int | None
+    seed: str | None
+    quick: bool
+    longest_wait_ms: float
+    quiet: bool
+
+
+@click.command(name="verify")
+@click.argument("path", type=click.Path(path_type=Path))
+@schema_option
+@click.option("--old", multiple=True, metavar="SPEC", help="How to run the old code: command:…")
+@click.option("--new", multiple=True, metavar="SPEC", help="How to run the new code: command:…")
+@click.option(
+    "--postgres",
+    default="auto",
+    metavar="WHERE",
+    help="auto, embedded, system, testcontainers, or a database URL.",
+)
+@click.option("--pg-version", type=int, help="Which major to try it on.")
+@click.option("--seed", metavar="FILE", help="SQL that fills the tables (default: rows made up).")
+@click.option("--quick", is_flag=True, help="Fewer rounds and rows, one way back.")
+@click.option("--longest-wait", type=float, default=5000, help="Longest wait allowed, in ms.")
+@format_option("text", "json")
+@quiet_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    path: Path,
+    schema: str | None,
+    old: tuple[str, ...],
+    new: tuple[str, ...],
+    postgres: str,
+    pg_version: int | None,
+    seed: str | None,
+    quick: bool,
+    longest_wait: float,
+    format_: str,
+    quiet: bool,
+) -> None:
+    """Try a plan's directory, or a plain migration, with both code versions."""
+    request = Request(
+        path, schema, old, new, postgres, pg_version, seed, quick, longest_wait, quiet
+    )
+    verdict = verify(request)
+    show(verdict, format_)
+    ctx.exit(0 if verdict.judgement is Judgement.PASS else EXIT_FINDINGS)
+
+
+def show(verdict: Verdict, format_: str) -> None:
+    """Print a verdict."""
+    from zdd_migrate.formats import verdict as formats
+
+    if format_ == "json":
+        click.echo(json.dumps(formats.to_dict(verdict), indent=2, ensure_ascii=False))
+    else:
+        click.echo(formats.render(verdict, style=style, width=width()))
+
+
+def verify(request: Request) -> Verdict:
+    """Do it; a plan's verdict is written into its directory."""
+    if not request.path.exists():
+        raise InputError(f"{request.path}: no such plan or migration")
+    is_plan = (request.path / "plan.yaml").is_file()
+    return _plan(request) if is_plan else _migration(request)
+
+
+def _plan(request: Request) -> Verdict:
+    from zdd_migrate.plan.directory import plan_hash, read
+    from zdd_migrate.postgres.servers import server
+    from zdd_migrate.verify.walk import verify_plan
+
+    plan = read(request.path)
+    config = config_for([str(request.path)])
+    schema_sql = _schema_sql(request, config, plan.before)
+    with server(request.postgres, major=request.major) as found:
+        verdict = verify_plan(plan, schema_sql=schema_sql, server=found, **_common(request, config))
+    from zdd_migrate.formats.verdict import to_dict
+
+    result = {**to_dict(verdict), "plan_hash": plan_hash(request.path)}
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    (request.path / "verdict.json").write_text(text + "\n", encoding="utf-8")
+    return verdict
+
+
+def _migration(request: Request) -> Verdict:
+    from zdd_migrate.postgres.servers import server
+    from zdd_migrate.verify.walk import verify_migration
+
+    paths = [str(request.path)]
+    config = config_for(paths)
+    migrations = read_migrations(paths, config.source)
+    statements = [s for m in migrations for s in m.statements]
+    if not statements:
+        raise InputError(f"{request.path}: nothing to verify: it holds no statement")
+    _, history = starting_schema(None, paths, config) if request.schema is None else (None, "")
+    schema_sql = _schema_sql(request, config, history)
+    with server(request.postgres, major=request.major) as found:
+        return verify_migration(
+            [s.sql for s in statements],
+            in_transaction=all(s.in_transaction for s in statements),
+            schema_sql=schema_sql,
+            server=found,
+            **_common(request, config),
+        )
+
+
+def _common(request: Request, config: Config) -> dict[str, Any]:
+    from zdd_migrate.verify.judge import Limits
+    from zdd_migrate.verify.walk import Effort
+
+    return {
+        "old": _commands("old", request.old, config),
+        "new": _commands("new", request.new, config),
+        "seed_sql": _seed(request, config),
+        "effort": Effort.quick() if request.quick else Effort(),
+        "limits": Limits(longest_wait_ms=request.longest_wait_ms),
+        "say": _progress(request),
+    }
+
+
+def _progress(request: Request) -> Any:
+    if request.quiet or not sys.stderr.isatty():
+        return lambda _: None
+    return lambda text: click.echo(f"\r\x1b[2K{text} …", nl=False, err=True)
+
+
+def _seed(request: Request, config: Config) -> str | None:
+    named = request.seed
+    if named is None:
+        configured = config.raw.get("verify", {}).get("seed")
+        named = str(config.root / configured) if configured else None
+    if named is None:
+        return None
+    if not Path(named).is_file():
+        raise InputError(f"{named}: no such seed file")
+    return Path(named).read_text(encoding="utf-8-sig")
+
+
+def _commands(name: str, specs: tuple[str, ...], config: Config) -> list[Command]:
+    from zdd_migrate.verify.versions import Command
+
+    found = []
+    for spec in specs:
+        kind, _, rest = spec.partition(":")
+        if kind == "synthetic":
+            continue  # always tried
+        if kind != "command" or not rest:
+            raise InputError(f"--{name} {spec}: write synthetic or command:PROGRAM")
+        found.append(Command(name, rest, Path.cwd()))
+    configured = config.versions.get(name, {})
+    if not specs and configured.get("command"):
+        environment = {str(k): str(v) for k, v in configured.get("environment", {}).items()}
+        found.append(Command(name, str(configured["command"]), config.root, environment))
+    return found
+
+
+def _schema_sql(request: Request, config: Config, otherwise: str) -> str:
+    """SQL that builds the starting schema: from --schema, the configuration, or the plan itself."""
+    wanted = request.schema or (str(config.root / config.schema) if config.schema else None)
+    if request.schema is None and otherwise.strip():
+        return otherwise
+    if wanted is None:
+        raise InputError(
+            f"{request.path}: the starting schema is not known; give it with --schema (SQL that "
+            "builds it, a directory of earlier migrations, or a database URL)"
+        )
+    if is_dsn(wanted):
+        return _dump(wanted)
+    if not Path(wanted).exists():
+        raise InputError(f"{wanted}: no such schema file")
+    from zdd_migrate.reading.schema_source import load_schema_file
+
+    return load_schema_file(Path(wanted))[1]
+
+
+def _dump(dsn: str) -> str:
+    """The schema of a live database as SQL, by pg_dump."""
+    import subprocess
+
+    from zdd_migrate.errors import EnvironmentFailedError
+    from zdd_migrate.postgres import binaries
+
+    places = [*binaries.system(), *binaries.embedded()]
+    for place in places:
+        program = place.directory / "pg_dump"
+        if not program.exists():
+            continue
+        done = subprocess.run(
+            [str(program), "--schema-only", "--no-owner", "--no-privileges", "-N", "zdd", dsn],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            lines = done.stdout.splitlines()
+            return "\n".join(line for line in lines if not line.startswith("\\"))
+    raise EnvironmentFailedError(
+        "the schema of the database could not be dumped: no pg_dump here fits its version"
+    )
