@@ -1,0 +1,56 @@
+# Every command of the project. A fresh clone needs make and Python >= 3.11, nothing else:
+# .venv is made at the first use, kept up to date, and repaired when it was left half built.
+
+STRATEGY ?= rolling
+ARGS ?=
+
+# tests run side by side on up to four cores; JOBS=0 runs them one after the other
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+JOBS ?= $(shell n=$(CORES); [ "$$n" -gt 4 ] && n=4; [ "$$n" -lt 2 ] && n=0; echo $$n)
+PYTEST = .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo demo-deploy test test-fast test-pg test-e2e check bench clean venv-demo venv-dev
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: venv-demo ## the whole idea on a small web shop, on a Postgres of its own
+	@.venv/bin/zdd-migrate demo $(ARGS)
+
+demo-deploy: venv-dev ## the same change released under traffic: STRATEGY=rolling|canary|blue-green
+	@.venv/bin/zdd-deploy demo --strategy $(STRATEGY) $(ARGS)
+
+test: venv-dev ## every test that this machine can run; ARGS are pytest's
+	$(PYTEST) $(ARGS)
+
+test-fast: venv-dev ## the tests that need no server: seconds
+	$(PYTEST) -m "not pg and not e2e" $(ARGS)
+
+test-pg: venv-dev ## the tests on a real Postgres
+	$(PYTEST) -m "pg and not e2e" $(ARGS)
+
+test-e2e: venv-dev ## whole releases: HAProxy, Prometheus, Docker, git
+	$(PYTEST) -m e2e $(ARGS)
+
+check: venv-dev ## format, lint, types, layers, packaging
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest -q tests/test_packaging.py
+
+bench: venv-dev ## what is measured, with the peer beside it
+	.venv/bin/python benchmarks/run.py $(ARGS)
+
+clean: ## remove what runs and builds leave behind, but not .venv
+	rm -rf build dist demo-output htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache \
+	    .hypothesis .import_linter_cache
+	find src tests fixtures benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv-demo:
+	@tools/venv demo
+
+venv-dev:
+	@tools/venv dev
