@@ -17,8 +17,10 @@ _ABOUT = {
 }
 
 
-def render(plan: Plan, *, style: Style = lambda text, _: text, width: int = 100) -> str:
-    """The plan as lines of at most `width` columns."""
+def render(
+    plan: Plan, *, style: Style = lambda text, _: text, width: int = 100, brief: bool = False
+) -> str:
+    """The plan as lines of at most `width` columns; `brief` leaves the SQL and undo out."""
     lines: list[str] = [style(f"plan {plan.name}", "bold")]
     for phase in Phase:
         steps = plan.steps.get(phase, ())
@@ -29,7 +31,7 @@ def render(plan: Plan, *, style: Style = lambda text, _: text, width: int = 100)
             f"{style(f'{phase.number} {phase.value}', 'bold')}  {style(_ABOUT[phase], 'dim')}",
         ]
         for step in steps:
-            lines += _step(step, style, width)
+            lines += _step(step, style, width, brief=brief)
     lines += _wrapped_list("notes", plan.notes, style, width)
     lines += _wrapped_list("alternatives", plan.alternatives, style, width)
     last = plan.point_of_no_return
@@ -51,15 +53,17 @@ def unplanned(plan: Plan, *, style: Style = lambda text, _: text, width: int = 1
     return "\n".join(lines)
 
 
-def _step(step: Step, style: Style, width: int) -> Iterator[str]:
+def _step(step: Step, style: Style, width: int, *, brief: bool) -> Iterator[str]:
     yield f"  {style(f'{step.id:11}', 'info')} {'; '.join(_fold(step.why, '', width - 14)[:1])}"
     for more in _fold(step.why, "", width - 14)[1:]:
         yield " " * 14 + more
-    for line in _body(step):
+    for line in () if brief else _body(step):
         yield from (style(t, "dim") for t in _sql(line, width))
     waits = _waits(step)
     if waits:
-        yield f"{' ' * 14}{waits}"
+        yield from _fold(waits, " " * 14, width)
+    if brief and step.undo is not None:
+        return
     yield f"{' ' * 14}{style('undo', 'fix')}: {_undo(step, width - 20)}"
 
 

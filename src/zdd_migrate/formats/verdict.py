@@ -98,8 +98,8 @@ def render(verdict: Verdict, *, style: Style = lambda text, _: text, width: int 
 def _matrix(verdict: Verdict, style: Style) -> list[str]:
     codes = list(dict.fromkeys(t.code for t in verdict.trials))
     phases = list(dict.fromkeys(t.phase for t in verdict.trials))
-    head = f"{'':10}" + "".join(f"{code:^24}" for code in codes)
-    sub = f"{'':10}" + "".join(f"{'steady':^8}{'during':^8}{'undo':^8}" for _ in codes)
+    head = f"{'':10}" + "".join(f"{code:^21}" for code in codes)
+    sub = f"{'':10}" + "".join(f"{'steady':^7}{'during':^7}{'undo':^7}" for _ in codes)
     lines = [style(head.rstrip(), "bold"), style(sub.rstrip(), "dim")]
     for phase in phases:
         cells = []
@@ -116,14 +116,14 @@ def _matrix(verdict: Verdict, style: Style) -> list[str]:
 def _cell(trials: list[Trial], style: Style) -> str:
     """`works`, `breaks` where that is expected, `FAILS` where it is not, `?` where untold."""
     if not trials:
-        return f"{'·':^8}"
+        return f"{'·':^7}"
     if any(t.outcome == "inconclusive" for t in trials):
-        return style(f"{'?':^8}", "warning")
+        return style(f"{'?':^7}", "warning")
     if not all(t.as_expected for t in trials):
-        return style(f"{'FAILS':^8}", "error")
+        return style(f"{'FAILS':^7}", "error")
     if trials[0].expected == "breaks":
-        return style(f"{'breaks':^8}", "dim")
-    return style(f"{'works':^8}", "ok")
+        return style(f"{'breaks':^7}", "dim")
+    return style(f"{'works':^7}", "ok")
 
 
 def _errors(trials: Iterable[Trial], style: Style, width: int) -> list[str]:

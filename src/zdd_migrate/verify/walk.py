@@ -70,6 +70,10 @@ class _Code:
     def of(self, name: str) -> list[CodeVersion]:
         return [self.synthetic[name], *self.commands[name]]
 
+    def without_commands(self) -> _Code:
+        """The made-up versions alone, with the same ledgers."""
+        return _Code(self.synthetic, {name: [] for name in self.commands})
+
     def branch(self) -> _Code:
         """The same versions for a copy of the database: ledgers go on separately."""
         copies = {}
@@ -342,7 +346,12 @@ class Walk:
 
     def _undo(self, saved: _Saved, steps: Sequence[Step], living: str, label: str) -> str:
         """Undo steps while a code version works; gives what went wrong."""
-        sessions = self.open(saved.database, (living,), saved.code)
+        # the way back from the last phase passes through all the others: programs, which take
+        # long to start, go along on that one; made-up statements on every one
+        along = (
+            saved.code if saved.phase is self._last_reversible() else saved.code.without_commands()
+        )
+        sessions = self.open(saved.database, (living,), along)
         runner = self.server.connect(saved.database, application_name="zdd-migrate undo")
         try:
             for session in sessions.values():
