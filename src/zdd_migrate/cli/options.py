@@ -82,6 +82,8 @@ def starting_schema(
         else config.schema
     )
     if wanted is not None and is_dsn(wanted):
+        from zdd_migrate.postgres.catalog import read_live
+
         return read_live(wanted), ""
     if wanted is not None:
         if not Path(wanted).exists():
@@ -103,20 +105,6 @@ def starting_schema(
         f"{statement.sql};" for migration in earlier for statement in migration.statements
     )
     return found, text
-
-
-def read_live(dsn: str) -> Schema:
-    """The schema of a live database."""
-    import psycopg
-
-    from zdd_migrate.errors import EnvironmentFailedError
-    from zdd_migrate.postgres.catalog import read_schema
-
-    try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            return read_schema(connection, sizes=True)
-    except psycopg.Error as error:
-        raise EnvironmentFailedError(f"the database of --schema cannot be read: {error}") from None
 
 
 def style(text: str, name: str) -> str:

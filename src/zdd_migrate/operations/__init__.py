@@ -58,6 +58,7 @@ ROOMS: tuple[str, ...] = (
     "set_default",
     "set_not_null",
     "set_parameter",
+    "set_schema",
     "transaction",
     "validate_constraint",
 )

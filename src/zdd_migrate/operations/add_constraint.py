@@ -140,10 +140,12 @@ class AddConstraint(Operation):
         builds: tuple[QName, ...] = ()
         scans: dict[QName, str] = {}
         error = None
+        already_unique = False
         if constraint.using_index is not None:
             index = at.schema.indexes.get(relation.sibling(constraint.using_index))
             if index is not None:
                 columns = index.keys
+                already_unique = index.unique
                 if not index.unique:
                     error = PgError("42809", f'"{constraint.using_index}" is not a unique index')
                 elif not index.valid:
@@ -153,15 +155,10 @@ class AddConstraint(Operation):
             name = relation.sibling(constraint.constraint(relation, _taken(table)).name)
             builds = tuple(name if heap == relation else heap for heap in heaps)
             scans = dict.fromkeys(heaps, "every row is read to build the index")
-        breaks = [
-            Break(
-                "old",
-                "restriction",
-                f"writes that repeat a value of ({', '.join(columns)}) in {relation.name}",
-                "23505",
-                relation,
-            )
-        ]
+        breaks: list[Break] = []
+        if not already_unique:
+            what = f"writes that repeat a value of ({', '.join(columns)}) in {relation.name}"
+            breaks.append(Break("old", "restriction", what, "23505", relation))
         if constraint.kind == "primary_key":
             if table is not None and table.primary_key is not None and error is None:
                 error = PgError(

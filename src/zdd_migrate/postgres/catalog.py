@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from zdd_migrate.errors import EnvironmentFailedError
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import (
@@ -56,6 +57,18 @@ def read_schema(connection: psycopg.Connection, *, sizes: bool = False) -> Schem
     _functions(connection, schema)
     _publications(connection, schema)
     return schema
+
+
+def read_live(dsn: str) -> Schema:
+    """The schema of the database at a URL, with sizes; EnvironmentFailedError when it fails."""
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+            return read_schema(connection, sizes=True)
+    except psycopg.Error as error:
+        said = " ".join(str(error).split())[:200]
+        raise EnvironmentFailedError(
+            f"the schema cannot be read from the database: {said}"
+        ) from None
 
 
 def _rows(connection: psycopg.Connection, query: str) -> Rows[tuple[Any, ...]]:

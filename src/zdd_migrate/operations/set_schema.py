@@ -1,0 +1,66 @@
+"""ALTER TABLE … SET SCHEMA: instant, and whoever looks for the table by its old path fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.base import Operation, Situation, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSchema(Operation):
+    """Move a table with its indexes and sequences into another schema."""
+
+    kind: ClassVar[str] = "set_schema"
+    to: str
+
+    def effects(self, at: Situation) -> Effects:
+        """ACCESS EXCLUSIVE for an instant."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        what = f"every statement that finds {relation.name} in schema {relation.schema}"
+        return Effects(
+            locks={relation: LockMode.ACCESS_EXCLUSIVE},
+            breaks=(Break("old", "renamed", what, "42P01", relation),),
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Move it; views and foreign keys follow."""
+        assert self.relation is not None
+        name = schema.resolve(self.relation)
+        table = schema.tables.get(name)
+        if table is None:
+            return
+        new = QName(self.to, name.name)
+        indexes = schema.indexes_of(name)
+        references = list(schema.foreign_keys_to(name))
+        schema.drop_table(name)
+        schema.put_table(replace(table, name=new))
+        for index in indexes:
+            moved = QName(self.to, index.name.name)
+            schema.put_index(replace(index, name=moved, table=new))
+        for other, fk in references:
+            current = schema.tables[new if other.name == name else other.name]
+            schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
+
+    def plan(self, draft: Draft) -> None:
+        """Refused: a view in the old place cannot be had while the table stands there."""
+        draft.refuse(
+            f"moving {self.relation} takes it from code that finds it by its old path",
+            f"make a view of it in {self.to} for the new code; move it when no old code is left",
+        )
+
+
+def _read(cursor: Cursor, target: Target) -> SetSchema:
+    cursor.expect("SET", "SCHEMA")
+    return SetSchema(relation=target.relation, to=cursor.name())
+
+
+TABLE_ACTIONS = {"SET SCHEMA": _read}

@@ -1,0 +1,72 @@
+"""Shared fixtures: a real Postgres for the session, fresh databases, measured data where it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from zdd_migrate.errors import EnvironmentFailedError
+from zdd_migrate.postgres.servers import Server, server
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--require-pg`: a missing server fails; `--postgres`: which one."""
+    parser.addoption("--require-pg", action="store_true", help="fail, not skip, without Postgres")
+    parser.addoption("--postgres", default=os.environ.get("ZDD_TEST_POSTGRES", "embedded"))
+
+
+def _required(config: pytest.Config) -> bool:
+    return bool(config.getoption("--require-pg")) or os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def pg_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server for the session (one for each worker)."""
+    spec = str(request.config.getoption("--postgres"))
+    try:
+        running = server(spec)
+        found = running.__enter__()
+    except EnvironmentFailedError as error:
+        if _required(request.config):
+            pytest.fail(f"a Postgres is required here: {error}")
+        pytest.skip(f"no Postgres: {error}")
+    try:
+        yield found
+    finally:
+        running.__exit__(None, None, None)
+
+
+@pytest.fixture
+def database(pg_server: Server) -> Iterator[str]:
+    """The URL of a fresh database."""
+    with pg_server.scratch_database() as name:
+        yield pg_server.dsn(name)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """An autocommit connection to a fresh database."""
+    with psycopg.connect(database, autocommit=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Measured behaviour and real statements, where they lie beside the checkout."""
+    named = os.environ.get("ZDD_SHARED_DATA")
+    path = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not (path / "postgres_locks.jsonl").is_file():
+        pytest.skip("no measured data here (ZDD_SHARED_DATA names its directory)")
+    return path
+
+
+@pytest.fixture
+def shop() -> Path:
+    """The story of the web shop."""
+    return ROOT / "fixtures" / "shop"
