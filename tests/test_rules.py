@@ -21,11 +21,15 @@ from zdd_migrate.reading.statements import read_sql
 from zdd_migrate.rulebook import Example, Rule, own_rules
 
 MARK = "-- the migration:\n"
-CASES = [
-    pytest.param(rule, example, id=f"{rule.id}-{'safe' if example.safe else 'unsafe'}")
-    for rule in own_rules()
-    for example in rule.examples()
-]
+EXAMPLES = [(rule, example) for rule in own_rules() for example in rule.examples()]
+SAFE = [(rule, example) for rule, example in EXAMPLES if example.safe]
+
+
+def name_of(value: object) -> str:
+    """A case's name: the rule's id, and which of its examples."""
+    if isinstance(value, Rule):
+        return value.id
+    return "safe" if isinstance(value, Example) and value.safe else "unsafe"
 
 
 def parts(example: Example) -> tuple[str, str]:
@@ -54,7 +58,7 @@ def wanted(migration: str) -> set[tuple[int, str]]:
     }
 
 
-@pytest.mark.parametrize(("rule", "example"), CASES)
+@pytest.mark.parametrize(("rule", "example"), EXAMPLES, ids=name_of)
 def test_findings_fall_where_the_comments_say(rule: Rule, example: Example) -> None:
     """Exactly there, and nowhere else; rules that are off by default but for the one at hand."""
     found = {(f.span.end_line, f.rule) for f in find(rule, example)}
@@ -83,7 +87,7 @@ def test_a_rule_is_wired(rule: Rule) -> None:
 
 
 @pytest.mark.pg
-@pytest.mark.parametrize(("rule", "example"), [c for c in CASES if c.values[1].safe])  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("rule", "example"), SAFE, ids=name_of)
 def test_a_safe_example_runs_on_a_real_server(
     rule: Rule, example: Example, pg_server: Server
 ) -> None:

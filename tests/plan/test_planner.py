@@ -1,0 +1,117 @@
+"""What each kind of change becomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.story import plan_of
+from zdd_migrate.errors import InputError
+from zdd_migrate.model.plan import Phase, Plan, Sql
+from zdd_migrate.plan.planner import already_safe, parse_answer
+
+
+def sql(plan: Plan, phase: Phase) -> str:
+    """A phase's SQL."""
+    return "\n".join(
+        s for step in plan.steps[phase] if isinstance(step, Sql) for s in step.statements
+    )
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        "ALTER TABLE users ADD COLUMN city text",
+        "ALTER TABLE users ADD COLUMN city text NOT NULL DEFAULT ''",
+        "CREATE INDEX users_age_idx ON users (age)",
+        "CREATE TABLE invoices (id bigint PRIMARY KEY)",
+        "ALTER TABLE users ALTER COLUMN email TYPE varchar(300)",
+        "COMMENT ON TABLE users IS 'x'",
+    ],
+)
+def test_what_old_code_does_not_notice_is_one_phase(migration: str) -> None:
+    """Expand alone: no release in between."""
+    assert already_safe(plan_of(migration))
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        "ALTER TABLE users ADD CONSTRAINT c CHECK (age > 0)",
+        "ALTER TABLE orders ADD CONSTRAINT c FOREIGN KEY (user_id) REFERENCES users (id)",
+        "ALTER TABLE users ADD CONSTRAINT c UNIQUE (age)",
+        "ALTER TABLE users ALTER COLUMN age SET NOT NULL",
+        "ALTER TABLE users DROP COLUMN age",
+        "DROP TABLE orders",
+        "ALTER TABLE users RENAME TO people",
+    ],
+)
+def test_what_restricts_old_code_waits_for_contract(migration: str) -> None:
+    """After the release, never before."""
+    plan = plan_of(migration)
+
+    assert plan.breaks_old
+    assert plan.steps[Phase.CONTRACT]
+    assert plan.steps[Phase.SWITCH]
+
+
+def test_a_missing_value_is_one_question() -> None:
+    """And an answer makes the plan."""
+    asked = plan_of("ALTER TABLE users ADD COLUMN city text NOT NULL")
+    answered = plan_of("ALTER TABLE users ADD COLUMN city text NOT NULL", fill__users__city="'?'")
+
+    assert [q.about for q in asked.questions] == ["users.city"]
+    assert not any(asked.steps.values())
+    assert not answered.questions
+    assert "DEFAULT '?' NOT NULL" in sql(answered, Phase.EXPAND)
+
+
+def test_an_update_beside_the_ddl_is_the_answer() -> None:
+    """UPDATE t SET new = expr says what the rows get."""
+    plan = plan_of(
+        "ALTER TABLE users ADD COLUMN name_key text NOT NULL; "
+        "UPDATE users SET name_key = lower(user_name);"
+    )
+
+    assert not plan.questions
+    assert "lower(user_name)" in sql(plan, Phase.EXPAND)
+
+
+def test_a_comment_is_an_answer() -> None:
+    """-- zdd: fill."""
+    plan = plan_of(
+        "-- zdd: fill users.city = 'Rome'\nALTER TABLE users ADD COLUMN city text NOT NULL"
+    )
+
+    assert "DEFAULT 'Rome' NOT NULL" in sql(plan, Phase.EXPAND)
+
+
+@pytest.mark.parametrize(
+    ("migration", "reason"),
+    [
+        ("ALTER TABLE users ALTER COLUMN id TYPE int", "primary key"),
+        ("TRUNCATE users", "for good"),
+        ("ALTER TABLE users ADD EXCLUDE USING gist (age WITH =)", "exclusion"),
+        ("ALTER TABLE users ADD COLUMN g int GENERATED ALWAYS AS (age + 1) STORED", "stored"),
+        ("ALTER TABLE nobody RENAME a TO b", "not known"),
+    ],
+)
+def test_no_safe_way_is_refused(migration: str, reason: str) -> None:
+    """With the reason and what to do instead; nothing is planned."""
+    plan = plan_of(migration)
+
+    assert reason in plan.refusals[0].reason
+    assert plan.refusals[0].instead
+    assert not any(plan.steps.values())
+
+
+def test_what_is_not_understood_is_never_planned_around() -> None:
+    """Not even when everything else is fine."""
+    with pytest.raises(InputError, match=r"m.sql:2: not understood"):
+        plan_of("ALTER TABLE users ADD COLUMN a int;\nALTER TABLE users FROBNICATE;")
+
+
+def test_an_answer_is_table_dot_column_equals_expression() -> None:
+    """Anything else says how to write it."""
+    assert parse_answer("up", 'Users."A" = b = c') == (("up", "users.a"), "b = c")
+    with pytest.raises(InputError, match=r"table.column=expression"):
+        parse_answer("up", "nonsense")
