@@ -1,7 +1,6 @@
 # Every command of the project. A fresh clone needs make and Python >= 3.11, nothing else:
 # .venv is made at the first use, kept up to date, and repaired when it was left half built.
 
-STRATEGY ?= rolling
 ARGS ?=
 
 # tests run side by side on up to four cores; JOBS=0 runs them one after the other
@@ -11,16 +10,13 @@ PYTEST = .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-deploy test test-fast test-pg test-e2e check bench clean venv-demo venv-dev
+.PHONY: help demo test test-fast test-pg test-e2e check clean venv-demo venv-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: venv-demo ## the whole idea on a small web shop, on a Postgres of its own
 	@.venv/bin/zdd-migrate demo $(ARGS)
-
-demo-deploy: venv-dev ## the same change released under traffic: STRATEGY=rolling|canary|blue-green
-	@.venv/bin/zdd-deploy demo --strategy $(STRATEGY) $(ARGS)
 
 test: venv-dev ## every test that this machine can run; ARGS are pytest's
 	$(PYTEST) $(ARGS)
@@ -40,9 +36,6 @@ check: venv-dev ## format, lint, types, layers, packaging
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest -q tests/test_packaging.py
-
-bench: venv-dev ## what is measured, with the peer beside it
-	.venv/bin/python benchmarks/run.py $(ARGS)
 
 clean: ## remove what runs and builds leave behind, but not .venv
 	rm -rf build dist demo-output htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache \
