@@ -10,7 +10,8 @@ PYTEST = .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-pg test-e2e check clean venv-demo venv-dev
+.PHONY: help demo test test-fast test-pg test-e2e check clean
+.PHONY: format lint types layers packaging venv-demo venv-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,11 +31,21 @@ test-pg: venv-dev ## the tests on a real Postgres
 test-e2e: venv-dev ## whole releases: HAProxy, Prometheus, Docker, git
 	$(PYTEST) -m e2e $(ARGS)
 
-check: venv-dev ## format, lint, types, layers, packaging
+check: format lint types layers packaging ## format, lint, types, layers, packaging; -k goes on after a fault
+
+format: venv-dev
 	.venv/bin/ruff format --check .
+
+lint: venv-dev
 	.venv/bin/ruff check .
+
+types: venv-dev
 	.venv/bin/mypy
+
+layers: venv-dev
 	.venv/bin/lint-imports
+
+packaging: venv-dev
 	.venv/bin/python -m pytest -q tests/test_packaging.py
 
 clean: ## remove what runs and builds leave behind, but not .venv
