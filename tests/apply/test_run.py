@@ -32,8 +32,8 @@ QUICK = Policy(attempts=3, pause_s=0.01)
 def shop_db(database: str) -> str:
     """A database with the small shop in it."""
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(BEFORE)  # type: ignore[call-overload]
-        connection.execute(SEED)  # type: ignore[call-overload]
+        connection.execute(BEFORE)
+        connection.execute(SEED)
     return database
 
 
@@ -62,7 +62,7 @@ def test_the_end_is_the_plain_migrations(plan: Path, shop_db: str, pg_server: ob
         counted = connection.execute("SELECT count(*), count(username) FROM users").fetchone()
         got = snapshot(connection)
         connection.execute("DROP TABLE orders, users CASCADE")
-        connection.execute(BEFORE)  # type: ignore[call-overload]
+        connection.execute(BEFORE)
         connection.execute(RENAME)
         wanted = snapshot(connection)
 

@@ -71,6 +71,7 @@ def plans(draw: st.DrawFn) -> Plan:
         before=draw(WORDS),
         touches=(QName("public", "t"),),
         breaks_old=draw(st.booleans()),
+        restricts_old=draw(st.booleans()),
         pg_version=16,
     )
 

@@ -33,7 +33,7 @@ def plan_added_constraint(
             Phase.EXPAND, draft.statement, undo=(), why=f"a constraint of the new table {table}"
         )
         return
-    draft.breaks_old = draft.breaks_old or written.enforced
+    draft.restricts_old = draft.restricts_old or written.enforced
     known = draft.table(table)
     partitioned = known is not None and known.kind == "partitioned"
     if written.kind == "exclude":
@@ -128,6 +128,11 @@ def _unique(
 ) -> None:
     name = draft.sql_name(table)
     known = draft.table(table)
+    if phase is Phase.CONTRACT:
+        draft.note(
+            f"new code must not count on {made.name} (ON CONFLICT, or that values differ) before "
+            "contract is done: old code may still write duplicates until then"
+        )
     if written.kind == "primary_key":
         for column in made.columns:
             found = known.column(column) if known is not None else None

@@ -67,7 +67,9 @@ class Draft:
     present_tables: dict[QName, QName] = field(default_factory=dict)
     present_columns: dict[tuple[QName, str], str] = field(default_factory=dict)
     syncs: dict[QName, list[Sync]] = field(default_factory=dict)
+    #: old code is sure to fail once contract is done, or only where it writes what is forbidden
     breaks_old: bool = False
+    restricts_old: bool = False
     needs_release: bool = False
     _steps: dict[Phase, list[Step | _Later]] = field(
         default_factory=lambda: {phase: [] for phase in Phase}

@@ -58,6 +58,8 @@ def plan_filled(
     )
     make_not_null(draft, table, column)
     draft.needs_release = True
+    draft.breaks_old = draft.breaks_old or add is not None
+    draft.restricts_old = True
     draft.sql(
         Phase.CONTRACT,
         unmake,

@@ -161,8 +161,10 @@ class Plan:
     sources: tuple[str, ...] = ()
     before: str = ""
     touches: tuple[QName, ...] = ()
-    #: whether old code is meant to stop working once contract is done
+    #: whether old code is sure to stop working once contract is done
     breaks_old: bool = True
+    #: whether it may: where it writes what a new constraint forbids
+    restricts_old: bool = False
     pg_version: int | None = None
     alternatives: tuple[str, ...] = field(default=())
 

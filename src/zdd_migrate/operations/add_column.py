@@ -338,7 +338,7 @@ class AddColumn(Operation):
         """Inline constraints by themselves. Old code does not write the column: nothing breaks."""
         table = draft.table(relation)
         taken = {c.name for c in table.constraints} if table is not None else set()
-        broke = draft.breaks_old
+        restricted = draft.restricts_old
         for definition in self.definition.constraints:
             made = definition.constraint(relation, taken)
             if made.ref_table is not None:
@@ -350,7 +350,7 @@ class AddColumn(Operation):
                 draft, relation, replace(definition, text=text), made, phase=Phase.EXPAND
             )
             taken.add(made.name)
-        draft.breaks_old = broke
+        draft.restricts_old = restricted
 
 
 def constrained_domain(schema: Schema, type_: str) -> UserType | None:

@@ -72,7 +72,7 @@ class SwitchTable(Operation):
             undo = (f"ALTER TABLE {name} {reverse(self)}",)
         else:
             draft.note(f"{self.switch} of {relation} is not put back by undo")
-        draft.breaks_old = draft.breaks_old or restricting
+        draft.restricts_old = draft.restricts_old or restricting
         draft.sql(
             Phase.CONTRACT if restricting and not draft.is_new(relation) else Phase.EXPAND,
             f"ALTER TABLE {name} {self.text}",

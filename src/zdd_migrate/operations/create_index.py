@@ -169,7 +169,7 @@ class CreateIndex(Operation):
         name = self.index_name(draft.schema)
         unique = "UNIQUE " if self.unique else ""
         phase = Phase.CONTRACT if self.unique else Phase.EXPAND
-        draft.breaks_old = draft.breaks_old or self.unique
+        draft.restricts_old = draft.restricts_old or self.unique
         draft.sql(
             phase,
             f"CREATE {unique}INDEX CONCURRENTLY {quote_qname(QName(None, name.name))} "

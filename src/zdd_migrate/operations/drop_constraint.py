@@ -124,7 +124,7 @@ class DropConstraint(Operation):
             )
             return
         keyed = known.kind in ("unique", "primary_key", "exclude")
-        draft.breaks_old = draft.breaks_old or keyed
+        draft.restricts_old = draft.restricts_old or keyed
         name, constraint = draft.sql_name(relation), quote_ident(known.name)
         undo = [f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {definition_of(known)}"]
         if known.kind in ("check", "foreign_key") and known.valid:

@@ -90,7 +90,7 @@ class DropIndex(Operation):
             )
             return
         draft.touches.setdefault(index.table)
-        draft.breaks_old = draft.breaks_old or index.unique
+        draft.restricts_old = draft.restricts_old or index.unique
         draft.sql(
             Phase.CONTRACT,
             f"DROP INDEX CONCURRENTLY {quote_qname(name)}",

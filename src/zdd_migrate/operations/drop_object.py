@@ -103,7 +103,7 @@ class DropObject(Operation):
                 "give the schema with --schema, or drop it in a migration of its own, by hand",
             )
             return
-        draft.breaks_old = draft.breaks_old or self.object in _STATES
+        draft.restricts_old = True
         on_table = self.relation is not None and self.object in _ON_TABLE
         draft.sql(
             Phase.CONTRACT,

@@ -181,7 +181,7 @@ class Grant(Operation):
             opposite = "REVOKE " + _swap(rest, " TO ", " FROM ").replace(" WITH GRANT OPTION", "")
         else:
             opposite = "GRANT " + _swap(rest, " FROM ", " TO ").replace(" CASCADE", "")
-        draft.breaks_old = draft.breaks_old or not self.give
+        draft.restricts_old = draft.restricts_old or not self.give
         draft.sql(
             Phase.EXPAND if self.give else Phase.CONTRACT,
             draft.statement,

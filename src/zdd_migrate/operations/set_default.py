@@ -66,7 +66,7 @@ class SetDefault(Operation):
             )
             return
         needed = self.default is None and known.not_null and known.default is not None
-        draft.breaks_old = draft.breaks_old or needed
+        draft.restricts_old = draft.restricts_old or needed
         head = (
             f"ALTER TABLE {draft.sql_name(relation)} ALTER COLUMN "
             f"{quote_ident(draft.column(relation, self.column))}"

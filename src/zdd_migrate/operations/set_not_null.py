@@ -89,7 +89,7 @@ class SetNotNull(Operation):
                 relation=relation,
             )
             return
-        draft.breaks_old = True
+        draft.restricts_old = True
         plan_required(draft, relation, column)
 
 

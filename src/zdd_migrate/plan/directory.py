@@ -100,6 +100,7 @@ def _head(plan: Plan) -> dict[str, Any]:
         "schema_hash": plan.schema_hash,
         "touches": [list(t) for t in plan.touches],
         "breaks_old": plan.breaks_old,
+        "restricts_old": plan.restricts_old,
         "phases": {
             phase.value: [_step_head(step) for step in plan.steps.get(phase, ())] for phase in Phase
         },
@@ -242,6 +243,7 @@ def _plan(path: Path, head: dict[str, Any]) -> Plan:
         before=before.read_text(encoding="utf-8") if before.is_file() else "",
         touches=tuple(QName(*t) for t in head.get("touches") or ()),
         breaks_old=bool(head.get("breaks_old", True)),
+        restricts_old=bool(head.get("restricts_old", False)),
         pg_version=head.get("pg_version"),
         alternatives=tuple(head.get("alternatives") or ()),
     )

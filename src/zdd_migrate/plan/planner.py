@@ -66,6 +66,7 @@ def make_plan(
         before=before,
         touches=tuple(touched),
         breaks_old=draft.breaks_old,
+        restricts_old=draft.restricts_old,
         pg_version=pg,
         alternatives=tuple(draft.alternatives),
     )

@@ -31,6 +31,8 @@ class Shape:
     uniques: tuple[tuple[str, ...], ...]
     insertable: bool
     readable: tuple[Column, ...]
+    #: whether COPY can write to it: not where a view stands in for the table
+    copyable: bool = True
 
 
 def shapes(schema: Schema, tables: Iterable[QName]) -> list[Shape]:

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -223,7 +224,7 @@ class SyntheticWriter:
         )
 
     def _copy(self, shape: Shape, sample: Row) -> None:
-        row = self._new_row(shape, sample)
+        row = self._new_row(shape, sample) if shape.copyable else None
         if row is None:
             return
         names = ", ".join(quote_ident(c) for c in row)
@@ -395,6 +396,28 @@ class SyntheticWriter:
                 return False
             return True
         return False
+
+
+def as_it_is(connection: psycopg.Connection, shape: Shape) -> Shape:
+    """A shape with what this database offers: a version can name a unique key in ON CONFLICT only
+    where there is one yet, and COPY only into a table, not through a view."""
+    name = quote_qname(shape.name)
+    kind = connection.execute(
+        "SELECT relkind = 'v' FROM pg_class WHERE oid = to_regclass(%s)", (name,)
+    ).fetchone()
+    is_view = bool(kind and kind[0])
+    if kind is None:
+        return shape
+    rows = connection.execute(
+        """SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY u(n, o)
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.n
+             WHERE u.o <= i.indnkeyatts ORDER BY u.o)
+           FROM pg_index i WHERE i.indisunique AND i.indisvalid AND i.indrelid = to_regclass(%s)""",
+        (name,),
+    ).fetchall()
+    there = {tuple(row[0]) for row in rows}
+    uniques = tuple(u for u in shape.uniques if is_view or u in there)
+    return replace(shape, uniques=uniques, copyable=shape.copyable and not is_view)
 
 
 def compare_ledger(

@@ -21,7 +21,12 @@ from zdd_migrate.postgres.serverlog import LoggedError, read_errors
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.recording import Recorder
 from zdd_migrate.verify.shapes import Shape
-from zdd_migrate.verify.synthetic import Ledger, LostConnectionError, SyntheticWriter
+from zdd_migrate.verify.synthetic import (
+    Ledger,
+    LostConnectionError,
+    SyntheticWriter,
+    as_it_is,
+)
 
 _COMMAND_SECONDS = 120
 #: between two rounds, so that the load leaves the processor to the real programs beside it
@@ -52,6 +57,10 @@ class CodeVersion(Protocol):
     name: str
     depth: str
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything that this version can do."""
+
     def open(self, server: Server, database: str) -> Session:
         """Connect to a database."""
 
@@ -71,16 +80,25 @@ class Synthetic:
     ledger: Ledger = field(default_factory=Ledger)
     _opened: int = 0
 
+    @property
+    def has_work(self) -> bool:
+        """False where the change leaves this version no table to work on."""
+        return bool(self.shapes)
+
     def open(self, server: Server, database: str) -> Session:
         """Open as many connections as there are writers."""
         self._opened += 1
         seed = self._opened * 10 + (5 if self.name == "new" else 0)
-        return _SyntheticSession(self, server, database, seed)
+        return SyntheticSession(self, server, database, seed)
 
 
-class _SyntheticSession:
+class SyntheticSession:
+    """Connections of a made-up version at work. `shapes` are its tables as the database has them."""
+
     def __init__(self, version: Synthetic, server: Server, database: str, seed: int) -> None:
         self.recorder = Recorder()
+        with server.connect(database) as looking:
+            self.shapes = [as_it_is(looking, shape) for shape in version.shapes]
         self.connections = [
             server.connect(database, application_name=f"zdd-{version.name}-{i}")
             for i in range(version.writers)
@@ -88,7 +106,7 @@ class _SyntheticSession:
         self.writers = [
             SyntheticWriter(
                 connection,
-                version.shapes,
+                self.shapes,
                 self.recorder,
                 version.ledger,
                 marker=f"z{version.name[0]}",
@@ -150,6 +168,11 @@ class Command:
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
     depth: str = "command"
+
+    @property
+    def has_work(self) -> bool:
+        """A program always has."""
+        return True
 
     def argv(self, url: str) -> list[str]:
         """The program and its arguments; InputError when it is nothing to run."""
