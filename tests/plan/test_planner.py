@@ -115,3 +115,11 @@ def test_an_answer_is_table_dot_column_equals_expression() -> None:
     assert parse_answer("up", 'Users."A" = b = c') == (("up", "users.a"), "b = c")
     with pytest.raises(InputError, match=r"table.column=expression"):
         parse_answer("up", "nonsense")
+
+
+def test_an_index_that_the_migration_drops_is_not_copied() -> None:
+    """Dropped before the rename, it has no place on the new column."""
+    plan = plan_of("DROP INDEX users_user_name_idx; ALTER TABLE users RENAME user_name TO username")
+
+    assert "CREATE INDEX" not in sql(plan, Phase.MIGRATE)
+    assert "users_user_name_idx" not in sql(plan, Phase.MIGRATE)

@@ -46,7 +46,7 @@ class Twin:
 
 def plan_twin(draft: Draft, twin: Twin) -> None:
     """Add every step of a column's copy to the draft."""
-    table = draft.start.tables.get(draft.present(twin.table)) or draft.schema.tables[twin.table]
+    table = draft.schema.tables[twin.table]
     tombstone = own("old", twin.old.name)
     finally_: list[str] = []
     copies = _Copies(draft, twin, table, finally_)
@@ -153,7 +153,7 @@ class _Copies:
     def indexes_and_uniques(self) -> None:
         """Plain and unique indexes; those behind a constraint become the constraint's at the end."""
         old = self.twin.old.name
-        for index in self.draft.start.indexes_of(self.table.name):
+        for index in self.draft.schema.indexes_of(self.table.name):
             if old not in index.columns and old not in index.keys and old not in index.include:
                 continue
             backing = self.table.constraint(index.constraint) if index.constraint else None

@@ -35,6 +35,8 @@ class Recorder:
     _replanned: int = 0
     _rounds: int = 0
     _unclear: str = ""
+    #: failures, by SQLSTATE and message, that are the made-up statements' own fault
+    ignored: frozenset[tuple[str, str]] = frozenset()
 
     def ran(self, seconds: float) -> None:
         """A statement took this long."""
@@ -44,8 +46,11 @@ class Recorder:
 
     def failed(self, sqlstate: str, message: str, statement: str) -> None:
         """A statement failed."""
+        said = " ".join(message.split())[:200]
+        if (sqlstate, said) in self.ignored:
+            return
         with self._lock:
-            key = (sqlstate, " ".join(message.split())[:200], " ".join(statement.split())[:300])
+            key = (sqlstate, said, " ".join(statement.split())[:300])
             self._errors[key] = self._errors.get(key, 0) + 1
 
     def replanned(self) -> None:

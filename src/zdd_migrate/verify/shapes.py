@@ -31,6 +31,8 @@ class Shape:
     uniques: tuple[tuple[str, ...], ...]
     insertable: bool
     readable: tuple[Column, ...]
+    #: columns that a CHECK names: never left to their default while the others are sampled
+    checked: frozenset[str] = frozenset()
     #: whether COPY can write to it: not where a view stands in for the table
     copyable: bool = True
 
@@ -83,6 +85,15 @@ def _shape(schema: Schema, table: Table) -> Shape:
         and i.keys not in uniques
         and all(table.column(k) for k in i.keys)
     ]
+    uniques_to_keep = [
+        *uniques,
+        # a partial one cannot be named in ON CONFLICT, but no row may break it either
+        *(
+            i.keys
+            for i in schema.indexes_of(table.name)
+            if i.unique and i.predicate is not None and all(table.column(k) for k in i.keys)
+        ),
+    ]
     expression_uniques = [
         i
         for i in schema.indexes_of(table.name)
@@ -101,7 +112,7 @@ def _shape(schema: Schema, table: Table) -> Shape:
     }
     vary: dict[str, None] = {}
     insertable = True
-    for unique in uniques:
+    for unique in uniques_to_keep:
         if any(c in automatic for c in unique):
             continue
         able = [c for c in unique if c not in references and _variable(table.column(c))]
@@ -122,6 +133,9 @@ def _shape(schema: Schema, table: Table) -> Shape:
         key=tuple(key),
         vary=tuple(vary),
         omit=tuple(automatic),
+        checked=frozenset(
+            column for c in table.constraints if c.kind == "check" for column in c.columns
+        ),
         uniques=tuple(dict.fromkeys(tuple(u) for u in uniques)),
         insertable=insertable,
         readable=table.columns,

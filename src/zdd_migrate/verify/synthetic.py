@@ -102,7 +102,8 @@ class SyntheticWriter:
         self._do(f"SELECT * FROM {quote_qname(shape.name)} LIMIT 5")
         row = self._insert(shape, sample)
         if row is not None:
-            self._update_each(shape, row, sample)
+            # another row's values: writing back its own would change nothing, and prove nothing
+            self._update_each(shape, row, self._sample(shape) or sample)
             for unique in shape.uniques:
                 self._upsert(shape, row, unique)
             self._read_back(shape, row)
@@ -309,11 +310,8 @@ class SyntheticWriter:
         for column in shape.columns:
             if column.name in shape.omit:
                 continue
-            if (
-                column.default is not None
-                and self.random.random() < 0.3
-                and column.name not in shape.vary
-            ):
+            may_omit = column.name not in shape.vary and column.name not in shape.checked
+            if column.default is not None and may_omit and self.random.random() < 0.3:
                 continue
             value = sample.get(column.name)
             if column.name in shape.vary:

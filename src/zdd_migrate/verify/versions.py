@@ -78,6 +78,7 @@ class Synthetic:
     writers: int = 2
     depth: str = "synthetic"
     ledger: Ledger = field(default_factory=Ledger)
+    ignored: frozenset[tuple[str, str]] = frozenset()
     _opened: int = 0
 
     @property
@@ -96,7 +97,7 @@ class SyntheticSession:
     """Connections of a made-up version at work. `shapes` are its tables as the database has them."""
 
     def __init__(self, version: Synthetic, server: Server, database: str, seed: int) -> None:
-        self.recorder = Recorder()
+        self.recorder = Recorder(ignored=version.ignored)
         with server.connect(database) as looking:
             self.shapes = [as_it_is(looking, shape) for shape in version.shapes]
         self.connections = [

@@ -518,7 +518,10 @@ def _run_plain(walk: Walk, database: str, sources: Sequence[str], in_transaction
 
 def _code(stage: Stage, old: Sequence[Command], new: Sequence[Command]) -> _Code:
     return _Code(
-        {"old": Synthetic("old", stage.old), "new": Synthetic("new", stage.new)},
+        {
+            name: Synthetic(name, shapes, ignored=stage.own_faults.get(name, frozenset()))
+            for name, shapes in (("old", stage.old), ("new", stage.new))
+        },
         {"old": list(old), "new": list(new)},
     )
 
