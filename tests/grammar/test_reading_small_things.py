@@ -1,0 +1,150 @@
+"""Tokens, types, expressions and constraints are read as Postgres reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import analyse, rename_names, volatility
+from zdd_migrate.grammar.types import normalise_type
+from zdd_migrate.operations import read_statement
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("int", "integer"),
+        ("VARCHAR ( 20 )", "character varying(20)"),
+        ("character varying", "character varying"),
+        ("timestamptz(3)", "timestamp(3) with time zone"),
+        ("timestamp", "timestamp without time zone"),
+        ("char", "character(1)"),
+        ("numeric(10)", "numeric(10,0)"),
+        ("decimal(10, 2)", "numeric(10,2)"),
+        ("int[][3]", "integer[]"),
+        ("text ARRAY", "text[]"),
+        ("bigserial", "bigint"),
+        ("float(20)", "real"),
+        ("float", "double precision"),
+        ('"Status"', '"Status"'),
+        ("interval day to second", "interval day to second"),
+        ("pg_catalog.int4", "integer"),
+    ],
+)
+def test_types_have_one_spelling(text: str, name: str) -> None:
+    """The one format_type prints."""
+    assert normalise_type(text) == name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "work"),
+    [
+        ("varchar(50)", "varchar(100)", Conversion.CATALOG),
+        ("varchar(50)", "text", Conversion.CATALOG),
+        ("text", "varchar", Conversion.CATALOG),
+        ("text", "varchar(10)", Conversion.REWRITE),
+        ("varchar(50)", "varchar(20)", Conversion.REWRITE),
+        ("numeric(10,2)", "numeric(12,2)", Conversion.CATALOG),
+        ("numeric(10,2)", "numeric", Conversion.CATALOG),
+        ("numeric(10,2)", "numeric(12,4)", Conversion.REWRITE),
+        ("int", "bigint", Conversion.REWRITE),
+        ("char(10)", "char(20)", Conversion.REWRITE),
+        ("timestamp(3)", "timestamp(6)", Conversion.CATALOG),
+        ("timestamp(6)", "timestamp(3)", Conversion.REWRITE),
+        ("timestamp", "timestamptz", Conversion.REWRITE),
+        ("cidr", "inet", Conversion.CATALOG),
+        ("varchar(20)[]", "text[]", Conversion.REWRITE),
+        ("json", "jsonb", Conversion.REWRITE),
+    ],
+)
+def test_what_a_type_change_costs(old: str, new: str, work: Conversion) -> None:
+    """As measured."""
+    assert conversion(old, new, utc=False) is work
+
+
+def test_time_zones_decide() -> None:
+    """timestamp to timestamptz only rebuilds indexes where the session's zone is UTC."""
+    assert conversion("timestamp", "timestamptz", utc=True) is Conversion.REINDEX
+    assert lossless("int", "bigint")
+    assert not lossless("bigint", "int")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("lower(user_name) || 'x'::text", {"user_name"}),
+        ("CAST(a AS varchar(20)) > b", {"a", "b"}),
+        ('"A b" IS NOT NULL AND users.c > 1', {"A b", "c"}),
+        ("date '2020-01-01' + interval '1 day' > d", {"d"}),
+        ("CASE WHEN a THEN b ELSE c END", {"a", "b", "c"}),
+        ("x = ANY (ARRAY['a'::text, 'b'])", {"x"}),
+    ],
+)
+def test_columns_of_an_expression(text: str, names: set[str]) -> None:
+    """Names, not functions, types or keywords."""
+    assert analyse(text).names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("'x'", "immutable"),
+        ("now() + interval '1 day'", "stable"),
+        ("CURRENT_TIMESTAMP", "stable"),
+        ("gen_random_uuid()", "volatile"),
+        ("clock_timestamp()", "volatile"),
+        ("nobody_knows(1)", "volatile"),
+    ],
+)
+def test_how_volatile(text: str, kind: str) -> None:
+    """Unknown functions count as volatile: the safe mistake."""
+    assert volatility(text)[0] == kind
+
+
+def test_names_are_replaced_where_columns_stand() -> None:
+    """And nowhere else."""
+    text = "lower(a) || a::text || t.a || 'a' || a(3) || b COLLATE a"
+
+    assert rename_names(text, {"a": '"A b"'}) == (
+        'lower("A b") || "A b"::text || t."A b" || \'a\' || a(3) || b COLLATE a'
+    )
+
+
+def test_a_default_ends_where_its_constraint_begins() -> None:
+    """IS NOT DISTINCT FROM is no NOT NULL, nor is NOT inside CASE."""
+    cursor = Cursor("b IS NOT DISTINCT FROM 3 NOT NULL")
+    assert cursor.expression() == "b IS NOT DISTINCT FROM 3"
+    cursor = Cursor("CASE WHEN a IS NOT NULL THEN 1 END NOT NULL")
+    assert cursor.expression() == "CASE WHEN a IS NOT NULL THEN 1 END"
+
+
+@pytest.mark.parametrize(
+    ("sql", "kinds"),
+    [
+        ("ALTER TABLE t RENAME a TO b", ["rename_column"]),
+        ("ALTER TABLE t RENAME TO b", ["rename_table"]),
+        ('ALTER TABLE ONLY "T"."x" RENAME COLUMN "to" TO "from"', ["rename_column"]),
+        ("ALTER /* x */ TABLE t -- y\n ADD c int, DROP d, ALTER e SET NOT NULL",
+         ["add_column", "drop_column", "set_not_null"]),
+        ("ALTER TABLE t ADD CONSTRAINT a CHECK (x > 1) NOT VALID, ADD b int",
+         ["add_constraint", "add_column"]),
+        ("ALTER TABLE t ADD check_it boolean", ["add_column"]),
+        ("CREATE INDEX ON t (a)", ["create_index"]),
+        ("CREATE TABLE t (LIKE u INCLUDING ALL)", ["create_table"]),
+        ("DROP INDEX a, b", ["drop_index", "drop_index"]),
+        ("ALTER TABLE t FROBNICATE", ["not_understood"]),
+        ("ALTER TABLE t ADD COLUMN a int nonsense here", ["not_understood"]),
+        ("SELECT 1 FROM", ["not_understood"]),
+        ("", []),
+        (";", []),
+        ("-- nothing", []),
+        ("DO $$ BEGIN CREATE TYPE e AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+         ["do_block", "create_type"]),
+        ("DO $$ BEGIN EXECUTE 'DROP TABLE t'; END $$", ["do_block", "drop_table"]),
+        ("DO $$ BEGIN EXECUTE format('DROP TABLE %I', x); END $$", ["do_block", "not_understood"]),
+    ],
+)  # fmt: skip
+def test_statements_are_read_as_what_they_are(sql: str, kinds: list[str]) -> None:
+    """What Alembic emits for a column is no rename of the table."""
+    assert [o.kind for o in read_statement(sql)] == kinds
