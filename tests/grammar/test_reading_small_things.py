@@ -8,6 +8,7 @@ from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, rename_names, volatility
 from zdd_migrate.grammar.types import normalise_type
+from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations import read_statement
 
 
@@ -136,6 +137,8 @@ def test_a_default_ends_where_its_constraint_begins() -> None:
         ("ALTER TABLE t FROBNICATE", ["not_understood"]),
         ("ALTER TABLE t ADD COLUMN a int nonsense here", ["not_understood"]),
         ("SELECT 1 FROM", ["not_understood"]),
+        ("LOCK TABLE users IN ACCESS SHARE MODE", ["lock_table"]),
+        ("REFRESH MATERIALIZED VIEW CONCURRENTLY m", ["maintain"]),
         ("", []),
         (";", []),
         ("-- nothing", []),
@@ -148,3 +151,11 @@ def test_a_default_ends_where_its_constraint_begins() -> None:
 def test_statements_are_read_as_what_they_are(sql: str, kinds: list[str]) -> None:
     """What Alembic emits for a column is no rename of the table."""
     assert [o.kind for o in read_statement(sql)] == kinds
+
+
+def test_no_token_is_left_out() -> None:
+    """sqlglot swallows the rest of some statements whole: what is read names what is written."""
+    (locked,) = read_statement("LOCK TABLE ONLY a.users IN SHARE MODE")
+
+    assert locked.describe(Schema())["relation"] == "a.users"
+    assert locked.describe(Schema())["mode"] == "SHARE"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zdd_migrate.grammar.errors import UnreadError
 
 if TYPE_CHECKING:
+    from sqlglot.tokens import Token as RawToken
     from sqlglot.tokens import Tokenizer
 
 #: kinds of tokens
@@ -61,15 +62,16 @@ def tokenise(sql: str) -> list[Token]:
         raw = _tokenizer().tokenize(sql)
     except TokenError as error:
         raise UnreadError(f"the text cannot be cut into tokens: {_one_line(error)}", 0) from None
-    if raw and raw[0].token_type.name == "COMMAND":
+    if len(raw) > 1 and _is_swallowed(raw[1]):
         return _uncommanded(sql, raw[0].start, raw[0].end + 1)
     tokens: list[Token] = []
     append = tokens.append
-    skip_to = -1
+    at = 0
     for cut in raw:
         start, end = cut.start, cut.end + 1
-        if start < skip_to:  # already covered by a token we widened (U&"…")
-            continue
+        if start > at and not _is_gap(sql[at:start]):
+            raise UnreadError(f"the text cannot be cut into tokens: {sql[at:start][:40]!r}", at)
+        at = end
         text = sql[start:end]
         first = text[:1]
         if first == '"':
@@ -87,11 +89,22 @@ def tokenise(sql: str) -> list[Token]:
                 append(Token(WORD, text, text.upper(), start, end))
             else:  # several words in one cut (PRIMARY KEY): one token each
                 for word in _WORD.finditer(text):
-                    at = start + word.start()
-                    append(Token(WORD, word[0], word[0].upper(), at, at + len(word[0])))
+                    begin = start + word.start()
+                    append(Token(WORD, word[0], word[0].upper(), begin, begin + len(word[0])))
         else:
             append(Token(OP, text, text, start, end))
     return _join_unicode_names(sql, tokens)
+
+
+def _is_swallowed(cut: Any) -> bool:
+    """Whether a token is the unread rest of a statement that sqlglot takes for a command."""
+    return cut.token_type.name == "STRING" and cut.end - cut.start + 1 < len(cut.text)
+
+
+def _is_gap(text: str) -> bool:
+    """Whether there is nothing but white space and comments: a token left out is a misreading."""
+    stripped = text.strip("\ufeff\x00 \t\r\n\f\v\xa0")
+    return not stripped or stripped.startswith(("--", "/*"))
 
 
 def _uncommanded(sql: str, start: int, end: int) -> list[Token]:
