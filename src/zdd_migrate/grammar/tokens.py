@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from zdd_migrate.grammar.errors import UnreadError
 
 if TYPE_CHECKING:
-    from sqlglot.tokens import Token as RawToken
     from sqlglot.tokens import Tokenizer
 
 #: kinds of tokens
@@ -98,7 +97,7 @@ def tokenise(sql: str) -> list[Token]:
 
 def _is_swallowed(cut: Any) -> bool:
     """Whether a token is the unread rest of a statement that sqlglot takes for a command."""
-    return cut.token_type.name == "STRING" and cut.end - cut.start + 1 < len(cut.text)
+    return bool(cut.token_type.name == "STRING" and cut.end - cut.start + 1 < len(cut.text))
 
 
 def _is_gap(text: str) -> bool:
