@@ -18,7 +18,9 @@ from zdd_migrate.postgres.servers import Server, server
 
 pytestmark = pytest.mark.pg
 HOLD = (
-    "import sys, time\n"
+    "import signal, sys, time\n"
+    # a job started in the background inherits an ignored SIGINT, and Python then leaves it so
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from zdd_migrate.postgres.servers import server\n"
     "with server('embedded') as s:\n"
     "    print(s.log_path.parent, flush=True)\n"
