@@ -10,7 +10,7 @@ PYTEST = .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-pg test-e2e check clean
+.PHONY: help demo demo-deploy test test-fast test-pg test-e2e check clean
 .PHONY: format lint types layers packaging venv-demo venv-dev
 
 help: ## list these commands
@@ -18,6 +18,9 @@ help: ## list these commands
 
 demo: venv-demo ## the whole idea on a small web shop, on a Postgres of its own
 	@.venv/bin/zdd-migrate demo $(ARGS)
+
+demo-deploy: venv-demo ## release the shop's rename under load; ARGS="--strategy rolling"
+	@.venv/bin/zdd-deploy demo $(ARGS)
 
 test: venv-dev ## every test that this machine can run; ARGS are pytest's
 	$(PYTEST) $(ARGS)

@@ -16,6 +16,7 @@ from zdd_migrate.cli.verify import Request, verify
 from zdd_migrate.errors import FindingsError, InputError
 from zdd_migrate.formats import findings_text, plan_text
 from zdd_migrate.formats import verdict as verdict_text
+from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 from zdd_migrate.operations.base import DEFAULT_PG
 from zdd_migrate.plan.directory import write
@@ -35,7 +36,7 @@ from zdd_migrate.reading.schema_source import load_schema_file
 def command(output: Path, postgres: str) -> None:
     """Check, plan and prove a rename on a web shop with two real code versions."""
     started = time.monotonic()
-    story = _story(output)
+    story = copy_story(output)
     click.echo(
         f"A web shop runs. Its next release wants {style('users.user_name', 'bold')} to be called "
         f"{style('username', 'bold')},\nand while it is rolled out, old and new code share one "
@@ -73,7 +74,7 @@ def _title(text: str) -> None:
     click.echo(f"\n{style(text, 'bold')}\n{style('─' * 100, 'dim')}")
 
 
-def _story(output: Path) -> Path:
+def copy_story(output: Path) -> Path:
     """A copy of the story to work in. Only an earlier copy is ever replaced."""
     packaged = files("zdd_migrate") / "story"
     source = (
@@ -102,6 +103,15 @@ def _check(story: Path) -> None:
 
 def _verify(story: Path, path: Path, postgres: str, *, quick: bool, title: str) -> Verdict:
     _title(title)
+    verdict = verify_story(story, path, postgres, quick=quick)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[2K", nl=False, err=True)
+    click.echo(verdict_text.render(verdict, style=style, width=width()))
+    return verdict
+
+
+def verify_story(story: Path, path: Path, postgres: str, *, quick: bool = True) -> Verdict:
+    """Try the story's migration, or its plan, with both versions of the shop."""
     request = Request(
         path=path,
         schema=str(story / "before.sql"),
@@ -114,19 +124,20 @@ def _verify(story: Path, path: Path, postgres: str, *, quick: bool, title: str) 
         longest_wait_ms=5000,
         quiet=False,
     )
-    verdict = verify(request)
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[2K", nl=False, err=True)
-    click.echo(verdict_text.render(verdict, style=style, width=width()))
-    return verdict
+    return verify(request)
 
 
 def _plan(story: Path) -> Path:
     _title("3  plan: the same change in four phases, each step with its undo")
+    plan = plan_story(story)
+    click.echo(plan_text.render(plan, style=style, width=width(), brief=True))
+    return story / "plan"
+
+
+def plan_story(story: Path) -> Plan:
+    """Plan the story's migration; its directory is `plan` in the story's."""
     schema, before = load_schema_file(story / "before.sql")
     migrations = read_migrations([str(story / "migration.sql")], None)
     plan = make_plan(migrations, schema, name="rename-user-name", before=before)
-    target = story / "plan"
-    write(plan, target)
-    click.echo(plan_text.render(plan, style=style, width=width(), brief=True))
-    return target
+    write(plan, story / "plan")
+    return plan
