@@ -21,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from zdd_deploy.drivers.local.processes import end
 from zdd_deploy.judge import Counts
 from zdd_migrate.errors import EnvironmentFailedError
 
@@ -114,7 +117,7 @@ class HAProxy:
         config.write_text(self._config(), encoding="utf-8")
         with (self.directory / "haproxy.log").open("ab") as log:
             done = subprocess.run(
-                [program, "-q", "-D", "-f", str(config)],
+                [program, "-D", "-f", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.PIPE,
@@ -141,16 +144,11 @@ class HAProxy:
 
     def stop(self) -> None:
         """Stop it; its clients' connections are closed."""
-        import psutil
-
         pidfile = self.directory / "haproxy.pid"
         try:
             process = psutil.Process(int(pidfile.read_text(encoding="utf-8")))
             if "haproxy" in process.name():
-                process.terminate()
-                process.wait(5)
-        except psutil.TimeoutExpired:
-            process.kill()
+                end(process, 5)
         except (OSError, ValueError, psutil.Error):
             pass
         self.socket_path.unlink(missing_ok=True)

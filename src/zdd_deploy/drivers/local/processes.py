@@ -17,6 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class Processes:
         process = self._process(instance)
         gently = True
         if process is not None:
-            gently = _end(process, grace)
+            gently = end(process, grace)
         shutil.rmtree(self._home(instance), ignore_errors=True)
         return gently
 
@@ -168,25 +169,32 @@ class Processes:
             return None
 
 
-def _end(process: psutil.Process, grace: float) -> bool:
-    """End a process and those it started; whether SIGTERM was enough."""
+def end(process: psutil.Process, grace: float) -> bool:
+    """End a process and those it started; whether SIGTERM was enough within `grace` seconds."""
     family = [process]
-    try:
+    with suppress(psutil.Error):
         family += process.children(recursive=True)
         process.terminate()
-        process.wait(grace)
-        gently = True
-    except psutil.TimeoutExpired:
-        gently = False
-    except psutil.NoSuchProcess:
-        gently = True
+    gently = _gone(process, grace)
     for one in family:
-        try:
+        with suppress(psutil.Error):
             one.send_signal(signal.SIGKILL)
-            one.wait(5)
-        except psutil.Error:
-            continue
+            _gone(one, 5)
     return gently
+
+
+def _gone(process: psutil.Process, seconds: float) -> bool:
+    """Wait for a process that is not our child: one that only waits to be reaped is gone too."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.Error:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
 
 
 def _free_port() -> int:
