@@ -206,6 +206,8 @@ def way_back(
         steps.append(UndoPhases("back/contract", Stage.SWITCH.value))
     steps += _traffic_back(release, world)
     if schema and stage is not Stage.START and release.contents.phases:
+        given_up = sorted(world.live | world.restorable)
+        steps += [Forget(f"back/forget/{b}", b) for b in given_up if b != fleet.old]
         steps.append(UndoPhases("back/schema", Stage.START.value))
     return tuple(steps)
 

@@ -142,8 +142,9 @@ def test_a_person_can_take_it_back(
             assert universe.stage is Stage.START
     elif history.ended == "done":
         assert not any(e.kind == "command" for e in universe.events) or history.world.past_return
-    else:
+    else:  # not without taking the schema back, or past the point of no return
         assert history.frozen
+        assert history.world.past_return or not undo_schema or universe.stage is Stage.CONTRACT
 
 
 @settings(deadline=None, max_examples=60)

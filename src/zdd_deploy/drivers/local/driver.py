@@ -283,16 +283,30 @@ class LocalDriver:
             time.sleep(0.1)
 
     def warm(self, build: str) -> None:
-        """Send each instance that is not warm its requests, then let it have traffic."""
+        """Send each instance that is not warm its requests, then let it have traffic.
+
+        Each request has to succeed once: how often it fails is for the judge to say.
+        """
         for instance in self._ready(build):
             if not instance.warm:
-                for _ in range(self.settings.warm_rounds if self.settings.warm else 0):
-                    for request in self.settings.warm:
-                        self._expect(instance, request, "warm-up")
+                self._warm_up(instance)
                 self.processes.mark_warm(instance)
             row = self._row(instance)
             if row is None or row.status.startswith("MAINT"):
                 self._admit(instance)
+
+    def _warm_up(self, instance: Instance) -> None:
+        failed: dict[Request, StepFailedError | None] = {}
+        for _ in range(max(1, self.settings.warm_rounds)):
+            for request in self.settings.warm:
+                try:
+                    self._expect(instance, request, "warm-up")
+                    failed[request] = None
+                except StepFailedError as error:
+                    failed.setdefault(request, error)
+        for problem in failed.values():
+            if problem is not None:
+                raise problem
 
     def smoke(self, build: str) -> None:
         """Ask each instance past the balancer."""
