@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,9 +53,37 @@ def config_for(paths: Sequence[str]) -> Config:
 
 def read_migrations(paths: Sequence[str], source: str | None) -> list[Migration]:
     """The migrations at `paths`, in the order they run."""
+    revisions = _revisions(tuple(paths), source)
+    if revisions is not None:
+        return revisions[0]
     from zdd_migrate.reading.sources import read_paths
 
     return read_paths(paths, source)
+
+
+@lru_cache(maxsize=4)
+def _revisions(
+    paths: tuple[str, ...], source: str | None
+) -> tuple[list[Migration], list[Migration]] | None:
+    """Alembic's revisions at `paths` and those before them; None where there are none."""
+    if source != "alembic" and not _may_be_alembic(paths):
+        return None
+    from zdd_migrate.integrations.alembic import reading
+
+    project = reading.project_of(paths, source)
+    return reading.read(project, paths) if project is not None else None
+
+
+def _may_be_alembic(paths: Sequence[str]) -> bool:
+    """Whether it is worth importing Alembic to find out."""
+    return any(
+        path.endswith(".py")
+        or not Path(path).exists()
+        or any(Path(path, name).exists() for name in ("alembic.ini", "env.py", "versions"))
+        or (Path(path).is_dir() and any(Path(path).glob("*.py")))
+        for path in paths
+        if path != "-"
+    )
 
 
 def is_dsn(text: str) -> bool:
@@ -94,10 +123,9 @@ def starting_schema(
 
         return load_schema_file(Path(wanted), pg)
     from zdd_migrate.operations.walk import replay
-    from zdd_migrate.reading.sources import read_history
 
     found = Schema()
-    earlier = read_history(paths, history or config.history, source)
+    earlier = _earlier(paths, history or config.history, source)
     for migration in earlier:
         replay(migration.statements, found)
     found.complete = bool(earlier)
@@ -105,6 +133,16 @@ def starting_schema(
         f"{statement.sql};" for migration in earlier for statement in migration.statements
     )
     return found, text
+
+
+def _earlier(paths: Sequence[str], history: str | None, source: str | None) -> list[Migration]:
+    if history is None:
+        revisions = _revisions(tuple(paths), source)
+        if revisions is not None:
+            return revisions[1]
+    from zdd_migrate.reading.sources import read_history
+
+    return read_history(paths, history, source)
 
 
 def style(text: str, name: str) -> str:

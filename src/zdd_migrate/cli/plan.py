@@ -21,7 +21,7 @@ from zdd_migrate.cli.options import (
     style,
     width,
 )
-from zdd_migrate.errors import EXIT_FINDINGS
+from zdd_migrate.errors import EXIT_FINDINGS, InputError
 from zdd_migrate.model.plan import Plan
 from zdd_migrate.operations.base import DEFAULT_PG
 from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
@@ -29,7 +29,12 @@ from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
 
 @click.command(name="plan")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="DIR", help="Write the plan's directory here.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    help="Write the plan's directory here (--format alembic: the revisions; default: beside it).",
+)
 @schema_option
 @click.option("--history", metavar="DIR", help="Earlier migrations, replayed as the schema.")
 @pg_option
@@ -38,7 +43,7 @@ from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
 @click.option("--up", multiple=True, metavar="T.C=EXPR", help="New column from the old row.")
 @click.option("--down", multiple=True, metavar="T.C=EXPR", help="Old column from the new row.")
 @click.option("--fill", multiple=True, metavar="T.C=EXPR", help="Value where none is known.")
-@format_option("text", "json")
+@format_option("text", "json", "alembic")
 @quiet_option
 @click.pass_context
 def command(
@@ -60,6 +65,9 @@ def command(
     config = config_for(paths)
     pg = pg_version or config.pg_version or DEFAULT_PG
     migrations = read_migrations(paths, source or config.source)
+    for migration in migrations:
+        if migration.planned:
+            raise InputError(f"{migration.path}: this is a phase of a plan already")
     start, before = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
     answers = dict(
         parse_answer(kind, text)
@@ -70,6 +78,9 @@ def command(
         migrations, start, name=name or _name(paths[0]), before=before, pg=pg, answers=answers
     )
     unplanned = bool(plan.questions or plan.refusals)
+    if format_ == "alembic" and not unplanned:
+        click.echo(_as_revisions(plan, paths, output))
+        return
     if output is not None and not unplanned:
         from zdd_migrate.plan.directory import write
 
@@ -84,6 +95,22 @@ def command(
     elif not quiet:
         click.echo(_text(plan, output))
     ctx.exit(EXIT_FINDINGS if unplanned else 0)
+
+
+def _as_revisions(plan: Plan, paths: tuple[str, ...], output: str | None) -> str:
+    """Write the plan as Alembic revisions; say which."""
+    from zdd_migrate.integrations.alembic import reading
+    from zdd_migrate.integrations.alembic.revisions import write_revisions
+
+    project = reading.project_of(paths, "alembic")
+    chosen = reading.wanted(project, paths) if project is not None else []
+    if len(chosen) != 1:
+        raise InputError(f"--format alembic plans one revision at a time, not {len(chosen)}")
+    written = write_revisions(plan, chosen[0], Path(output) if output else chosen[0].path.parent)
+    lines = [f"{id_}  {file}" for id_, file in written.revisions]
+    lines.append(f"the plan itself: {written.plan_dir}")
+    lines.append(f"next: zdd-migrate verify {written.plan_dir}, then alembic upgrade as usual")
+    return "\n".join(lines)
 
 
 def _text(plan: Plan, output: str | None) -> str:

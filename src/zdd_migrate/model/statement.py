@@ -74,3 +74,5 @@ class Migration:
     direction: Literal["up", "down"] = "up"
     #: problems of the file itself: (line, message), each becomes a ZDD9xx finding
     problems: tuple[tuple[int, str], ...] = field(default=())
+    #: a phase of a plan, which was judged when it was planned: it only takes part in the schema
+    planned: bool = False

@@ -52,7 +52,7 @@ def read_sql(
             reason = f"the psql command {first} is not followed"
             operation = (NotUnderstood(reason=reason),)
             statements.append(_statement(piece, lines, operation, block))
-    suppressions, answers, wrong = _remarks(text, offset_line)
+    suppressions, answers, wrong = remarks(text, offset_line)
     problems += wrong
     return Migration(
         name=name or Path(path).stem,
@@ -144,7 +144,7 @@ def _statement(
     )
 
 
-def _remarks(
+def remarks(
     text: str, offset_line: int
 ) -> tuple[list[Suppression], list[Answer], list[tuple[int, str]]]:
     """Suppressions, answers and what is wrong with either, from `-- zdd:` comments."""
