@@ -15,7 +15,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Span
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation
-from zdd_migrate.operations.walk import Explained, walk
+from zdd_migrate.operations.walk import Explained, replay, walk
 from zdd_migrate.rulebook import Rule, load_rules
 
 #: a rule's function: more facts for its message when it finds something, None when not
@@ -64,6 +64,19 @@ class Checker:
             report.files += 1
             report.statements += len(migration.statements)
             report.findings.extend(self._check(migration, schema, report))
+        return report
+
+    def run_all(
+        self, histories: Iterable[tuple[Schema, Iterable[tuple[Migration, bool]]]]
+    ) -> Report:
+        """Check the migrations marked True, each where it stands in its history."""
+        report = Report()
+        for schema, moments in histories:
+            for migration, wanted in moments:
+                if wanted:
+                    report.add(self.run([migration], schema))
+                else:
+                    replay(migration.statements, schema)
         return report
 
     def _check(self, migration: Migration, schema: Schema, report: Report) -> list[Finding]:

@@ -16,6 +16,7 @@ VERBS = {
     "explain": "say what Postgres will do, statement by statement",
     "plan": "rewrite a migration into expand, migrate, switch, contract",
     "verify": "try a plan or a migration on a real Postgres with both code versions",
+    "ci": "check what a branch changes, plan what is unsafe, try the plans",
     "apply": "run one phase of a plan on a database",
     "status": "say how far a plan has come on a database",
     "undo": "walk a plan back",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from zdd_migrate.check import Checker
@@ -17,7 +19,9 @@ from zdd_migrate.cli.options import (
     style,
     width,
 )
+from zdd_migrate.config import Config
 from zdd_migrate.errors import EXIT_FINDINGS, EXIT_INPUT
+from zdd_migrate.formats import FINDINGS, render
 from zdd_migrate.model.finding import Report, Severity
 from zdd_migrate.operations.base import DEFAULT_PG
 
@@ -33,7 +37,7 @@ from zdd_migrate.operations.base import DEFAULT_PG
     type=click.Choice(("error", "warning", "info", "never")),
     help="Exit with 1 when something at least this bad is found (default: error).",
 )
-@format_option("text", "json")
+@format_option("text", *FINDINGS)
 @quiet_option
 @click.pass_context
 def command(
@@ -51,18 +55,38 @@ def command(
     config = config_for(paths)
     pg = pg_version or config.pg_version or DEFAULT_PG
     source = source or config.source
-    migrations = read_migrations(paths, source)
-    start, _ = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
-    report = Checker(config, pg=pg).run(migrations, start)
-    if format_ == "json":
-        from zdd_migrate.formats import findings_json
-
-        click.echo(findings_json.render(report))
+    report = _check(paths, config, schema, history, source, pg)
+    if format_ != "text":
+        text = render(report, format_, [p for p in paths if not Path(p).is_dir()])
+        if text:
+            click.echo(text.rstrip("\n"))
     elif not quiet or report.findings:
         from zdd_migrate.formats import findings_text
 
         click.echo(findings_text.render(report, style=style, width=width()))
     ctx.exit(exit_status(report, fail_on or config.fail_on or "error"))
+
+
+def _check(
+    paths: tuple[str, ...],
+    config: Config,
+    schema: str | None,
+    history: str | None,
+    source: str | None,
+    pg: int,
+) -> Report:
+    """Files given one by one are checked where they stand; anything else as one history."""
+    checker = Checker(config, pg=pg)
+    named = schema or history or source or config.schema or config.history
+    if not named and all(p.endswith(".sql") and Path(p).is_file() for p in paths):
+        from zdd_migrate.integrations.timelines import around
+
+        return checker.run_all(
+            (t.start, [(m.migration, m.changed) for m in t.moments]) for t in around(paths)
+        )
+    migrations = read_migrations(paths, source)
+    start, _ = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
+    return checker.run(migrations, start)
 
 
 def exit_status(report: Report, fail_on: str) -> int:

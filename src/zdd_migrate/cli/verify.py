@@ -149,8 +149,8 @@ def _common(request: Request, config: Config) -> dict[str, Any]:
     from zdd_migrate.verify.walk import Effort
 
     return {
-        "old": _commands("old", request.old, config),
-        "new": _commands("new", request.new, config),
+        "old": commands("old", request.old, config),
+        "new": commands("new", request.new, config),
         "seed_sql": _seed(request, config),
         "effort": Effort.quick() if request.quick else Effort(),
         "limits": Limits(longest_wait_ms=request.longest_wait_ms),
@@ -176,7 +176,7 @@ def _seed(request: Request, config: Config) -> str | None:
     return Path(named).read_text(encoding="utf-8-sig")
 
 
-def _commands(name: str, specs: tuple[str, ...], config: Config) -> list[Command]:
+def commands(name: str, specs: tuple[str, ...], config: Config) -> list[Command]:
     from zdd_migrate.verify.versions import Command
 
     found = []
@@ -205,7 +205,7 @@ def _schema_sql(request: Request, config: Config, otherwise: str) -> str:
             "builds it, a directory of earlier migrations, or a database URL)"
         )
     if is_dsn(wanted):
-        return _dump(wanted)
+        return dump(wanted)
     if not Path(wanted).exists():
         raise InputError(f"{wanted}: no such schema file")
     from zdd_migrate.reading.schema_source import load_schema_file
@@ -213,7 +213,7 @@ def _schema_sql(request: Request, config: Config, otherwise: str) -> str:
     return load_schema_file(Path(wanted))[1]
 
 
-def _dump(dsn: str) -> str:
+def dump(dsn: str) -> str:
     """The schema of a live database as SQL, by pg_dump."""
     import subprocess
 

@@ -51,6 +51,13 @@ class Report:
     statements: int = 0
     not_understood: int = 0
 
+    def add(self, other: Report) -> None:
+        """Take in what another run found."""
+        self.findings += other.findings
+        self.files += other.files
+        self.statements += other.statements
+        self.not_understood += other.not_understood
+
     def count(self, severity: Severity) -> int:
         """Findings of a severity that are not suppressed."""
         return sum(1 for f in self.findings if f.severity is severity and not f.suppressed)

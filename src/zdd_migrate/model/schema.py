@@ -281,6 +281,9 @@ class Schema:
     search_path: tuple[str, ...] = (DEFAULT_SCHEMA,)
     #: session settings in force that change behaviour (timezone, lock_timeout …), lower-case keys
     settings: dict[str, str] = field(default_factory=dict)
+    #: what search_path and settings are in a fresh session
+    session_path: tuple[str, ...] = (DEFAULT_SCHEMA,)
+    session_settings: dict[str, str] = field(default_factory=dict)
     complete: bool = False
     #: indexes by table and dependents, maintained by `put_index`/`drop_index`
     _indexes_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
@@ -301,10 +304,17 @@ class Schema:
             others=dict(self.others),
             search_path=self.search_path,
             settings=dict(self.settings),
+            session_path=self.session_path,
+            session_settings=dict(self.session_settings),
             complete=self.complete,
             _indexes_of={k: list(v) for k, v in self._indexes_of.items()},
             _children_of={k: list(v) for k, v in self._children_of.items()},
         )
+
+    def new_session(self) -> None:
+        """Forget what SET left behind: each migration is run by a session that may be a new one."""
+        self.search_path = self.session_path
+        self.settings = dict(self.session_settings)
 
     # -- names -------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
 from zdd_migrate.operations.facts import blocked_indirectly
+from zdd_migrate.operations.set_parameter import SetParameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Explained:
 
 
 def replay(statements: Iterable[Statement], schema: Schema) -> None:
-    """Apply statements to `schema` in place, without asking for effects."""
+    """Apply one migration's statements to `schema` in place, without asking for effects."""
+    schema.new_session()
     for statement in statements:
         for operation in statement.operations:
             operation.apply(schema)
@@ -54,10 +56,13 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
     held: dict[QName, LockMode] = {}
     enum_values: set[tuple[QName, str]] = set()
     transaction: int | None = None
+    schema.new_session()
+    session = (schema.search_path, dict(schema.settings))
     for statement in migration.statements:
         if statement.transaction != transaction or statement.transaction is None:
             transaction = statement.transaction
             held, enum_values = {}, set()
+            schema.search_path, schema.settings = session[0], dict(session[1])
         types_before = set(schema.types) if _makes_type(statement) else None
         situation = Situation(
             schema=schema,
@@ -105,6 +110,8 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
         )
         if statement.operations and not failed:
             statement.operations[last].apply(schema)
+        if not any(isinstance(o, SetParameter) and o.local for o in statement.operations):
+            session = _beyond_transaction(statement, schema, session)
         created |= pending_created
         if types_before is not None:
             created_types |= set(schema.types) - types_before
@@ -118,6 +125,23 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
                 for operation in statement.operations
                 if (added := getattr(operation, "enum_value", None)) is not None
             }
+
+
+def _beyond_transaction(
+    statement: Statement, schema: Schema, session: tuple[tuple[str, ...], dict[str, str]]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The session's settings with what the statement SET for longer than its transaction."""
+    path, settings = session
+    for operation in statement.operations:
+        if not isinstance(operation, SetParameter):
+            continue
+        if operation.parameter == "search_path":
+            path = schema.search_path
+        elif operation.parameter in schema.settings:
+            settings = {**settings, operation.parameter: schema.settings[operation.parameter]}
+        else:
+            settings = {k: v for k, v in settings.items() if k != operation.parameter}
+    return path, settings
 
 
 def _makes_type(statement: Statement) -> bool:

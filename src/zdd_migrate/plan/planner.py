@@ -38,10 +38,16 @@ def make_plan(
         for statement in migration.statements:
             _refuse_unread(migration, statement)
     given = {**_inline_answers(migrations), **(answers or {})}
-    draft = Draft(schema=schema.copy(), start=schema.copy(), pg=pg, answers=given)
+    schema = schema.copy()
+    schema.new_session()
+    draft = Draft(schema=schema.copy(), start=schema, pg=pg, answers=given)
     statements = [(m, s) for m in migrations for s in m.statements]
     used = _infer_from_updates(draft, [s for _, s in statements])
-    for _, statement in statements:
+    current: Migration | None = None
+    for migration, statement in statements:
+        if migration is not current:
+            current = migration
+            draft.schema.new_session()
         draft.statement = statement.sql.rstrip().rstrip(";")
         draft.in_transaction = statement.in_transaction
         for operation in statement.operations:

@@ -46,8 +46,9 @@ def read_schema(connection: psycopg.Connection, *, sizes: bool = False) -> Schem
         row[0] for row in _rows(connection, f"SELECT nspname FROM pg_namespace n WHERE {OTHERS}")
     }
     path = _rows(connection, "SELECT unnest(current_schemas(false))")
-    schema.search_path = tuple(row[0] for row in path) or ("public",)
-    schema.settings["timezone"] = _rows(connection, "SHOW timezone")[0][0]
+    schema.session_path = tuple(row[0] for row in path) or ("public",)
+    schema.session_settings["timezone"] = _rows(connection, "SHOW timezone")[0][0]
+    schema.new_session()
     schema.extensions = {row[0] for row in _rows(connection, "SELECT extname FROM pg_extension")}
     _tables(connection, schema, sizes=sizes)
     _indexes(connection, schema)

@@ -28,7 +28,7 @@ def read_paths(paths: Sequence[str], source: str | None = None) -> list[Migratio
         path = Path(given)
         if not path.exists():
             raise InputError(f"{path}: no such file or directory")
-        files = _files(path)
+        files = files_of(path)
         if path.is_dir() and not files:
             raise InputError(f"{path}: no migrations (*.sql) in this directory")
         found.extend(plain.read(file) for file in files)
@@ -50,7 +50,7 @@ def read_history(
     given = {p.resolve() for p in files}
     earlier = [
         p
-        for p in _files(first.parent)
+        for p in files_of(first.parent)
         if p.resolve() not in given and natural(p.name) < natural(first.name)
     ]
     return [plain.read(p) for p in earlier]
@@ -65,10 +65,18 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def _files(path: Path) -> list[Path]:
+_DOWN = re.compile(r"(^|[._-])(down|undo|rollback)\.sql$", re.IGNORECASE)
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file, or a directory's SQL files in natural order; ways back (x.down.sql) are left out."""
     if path.is_file():
         return [path]
     return sorted(
-        (p for p in path.rglob("*.sql") if p.is_file() and not p.name.startswith(".")),
+        (
+            p
+            for p in path.rglob("*.sql")
+            if p.is_file() and not p.name.startswith(".") and not _DOWN.search(p.name)
+        ),
         key=lambda p: natural(str(p.relative_to(path))),
     )
