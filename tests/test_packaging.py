@@ -119,36 +119,43 @@ def test_the_sdist_is_the_source_and_nothing_else(wheel: Path) -> None:
     assert {"LICENSE", "README.md", "pyproject.toml"} <= set(names)
 
 
-def test_the_pre_commit_hook_starts_a_command_that_exists() -> None:
+def test_the_pre_commit_hooks_start_a_command_that_exists() -> None:
     """A hook whose entry is not installed fails in every repository that uses it."""
-    hook = _hook()
+    for hook in _hooks().values():
+        program, verb = hook["entry"].split()
 
-    program, verb = hook["entry"].split()
+        assert program in PROJECT["scripts"]
+        assert (ROOT / "src/zdd_migrate/cli" / f"{verb}.py").is_file()
 
-    assert program in PROJECT["scripts"]
-    assert (ROOT / "src/zdd_migrate/cli" / f"{verb}.py").is_file()
-    assert hook["language"] == "python"
+
+def test_the_pre_commit_hooks_run_where_they_can() -> None:
+    """SQL is read in an environment of its own; revisions import the project, so in its own."""
+    languages = {name: hook["language"] for name, hook in _hooks().items()}
+
+    assert languages == {"zdd-migrate": "python", "zdd-migrate-alembic": "system"}
 
 
 @pytest.mark.parametrize(
     ("path", "wanted"),
     [
-        ("migrations/0002_rename.sql", True),
-        ("db/migration/V2__rename.sql", True),
-        ("prisma/migrations/2_rename/migration.sql", True),
-        ("shop/models.py", False),
-        ("docs/migrations.md", False),
+        ("migrations/0002_rename.sql", {"zdd-migrate"}),
+        ("db/migration/V2__rename.sql", {"zdd-migrate"}),
+        ("prisma/migrations/2_rename/migration.sql", {"zdd-migrate"}),
+        ("alembic/versions/8c1f_rename.py", {"zdd-migrate-alembic"}),
+        ("shop/models.py", set()),
+        ("docs/migrations.md", set()),
     ],
 )
-def test_the_pre_commit_hook_is_given_migrations(path: str, wanted: bool) -> None:
-    """SQL where migrations live, and nothing that is none."""
-    assert (re.search(_hook()["files"], path) is not None) == wanted
+def test_the_pre_commit_hooks_are_given_migrations(path: str, wanted: set[str]) -> None:
+    """SQL and revisions where migrations live, and nothing that is none."""
+    given = {name for name, hook in _hooks().items() if re.search(hook["files"], path)}
+
+    assert given == wanted
 
 
-def _hook() -> dict[str, str]:
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
-    assert isinstance(hook, dict)
-    return hook
+def _hooks() -> dict[str, dict[str, str]]:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    return {hook["id"]: hook for hook in hooks}
 
 
 def _files(directory: Path) -> set[str]:

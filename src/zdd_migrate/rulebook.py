@@ -12,8 +12,6 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +85,9 @@ class Rule:
         )
 
 
-def rules_dir() -> Traversable:
+def rules_dir() -> Path:
     """Where the rules are: in the package when installed, beside `src/` in a checkout."""
-    packaged = files("zdd_migrate") / "rules"
+    packaged = Path(__file__).parent / "rules"
     if packaged.is_dir():
         return packaged
     return Path(__file__).parents[2] / "rules"
@@ -154,7 +152,7 @@ def load_rules(directories: Iterable[str] = ()) -> tuple[Rule, ...]:
     return tuple(sorted(seen.values(), key=lambda rule: rule.id))
 
 
-def _load(directory: Traversable) -> tuple[Rule, ...]:
+def _load(directory: Path) -> tuple[Rule, ...]:
     found = [
         parse_rule(entry.read_text(encoding="utf-8"), f"rules/{entry.name}")
         for entry in directory.iterdir()
