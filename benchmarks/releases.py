@@ -26,7 +26,9 @@ def run(*options: str) -> list[str]:
     found = {m[1]: m[2] for m in re.finditer(r"^  (\w+) +([\d,]+)", done.stdout, re.MULTILINE)}
     missing = [name for name in COUNTED if name not in found]
     if missing:
-        sys.exit(f"{' '.join(options)} said nothing of {missing}: {done.stdout[-800:]}{done.stderr}")
+        sys.exit(
+            f"{' '.join(options)} said nothing of {missing}: {done.stdout[-800:]}{done.stderr}"
+        )
     return [*(found[name] for name in COUNTED), str(done.returncode)]
 
 

@@ -55,7 +55,9 @@ def main() -> None:
         floor = "import sqlglot.dialects.postgres"
         commands = {
             floor: Command([python, "-c", floor], root),
-            "zdd-migrate check FILE": Command([str(bin_ / "zdd-migrate"), "check", str(changed)], root),
+            "zdd-migrate check FILE": Command(
+                [str(bin_ / "zdd-migrate"), "check", str(changed)], root
+            ),
             "zdd-migrate check, through pre-commit": Command(
                 [str(bin_ / "pre-commit"), "run", "zdd-migrate", "--files", str(changed)], root
             ),

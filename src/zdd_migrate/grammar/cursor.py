@@ -144,6 +144,13 @@ class Cursor:
             return QName(None, parts[0])
         return QName(parts[-2], parts[-1])
 
+    def path(self) -> tuple[str, ...]:
+        """Read a dotted path, all its parts: `schema.table.column`."""
+        parts = [self.name()]
+        while self.accept("."):
+            parts.append(self.name())
+        return tuple(parts)
+
     def names(self) -> tuple[str, ...]:
         """Read a parenthesised list of identifiers."""
         self.expect("(")

@@ -16,6 +16,9 @@ from importlib import import_module
 
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.errors import UnreadError
+from zdd_migrate.grammar.objects import RELATIONS
+from zdd_migrate.grammar.tokens import NUMBER
+from zdd_migrate.operations.alter_sequence import at_sequence_option, read_alter_sequence
 from zdd_migrate.operations.base import (
     ActionReader,
     ColumnActionReader,
@@ -34,16 +37,29 @@ ROOMS: tuple[str, ...] = (
     "add_constraint",
     "add_enum_value",
     "alter_column_type",
+    "alter_constraint",
+    "alter_domain",
+    "alter_expression",
+    "alter_identity",
     "alter_object",
+    "alter_sequence",
+    "alter_type",
+    "attach_partition",
     "comment",
+    "copy_data",
     "create_function",
     "create_index",
     "create_object",
+    "create_policy",
+    "create_rule",
+    "create_statistics",
     "create_table",
     "create_trigger",
     "create_type",
     "create_view",
     "data_statement",
+    "define_object",
+    "detach_partition",
     "do_block",
     "drop_column",
     "drop_constraint",
@@ -51,14 +67,19 @@ ROOMS: tuple[str, ...] = (
     "drop_not_null",
     "drop_object",
     "drop_table",
+    "inherit",
     "maintenance",
+    "move_table",
+    "publication",
     "rename_column",
     "rename_object",
     "rename_table",
+    "session",
     "set_default",
     "set_not_null",
     "set_parameter",
     "set_schema",
+    "switch_table",
     "transaction",
     "validate_constraint",
 )
@@ -102,10 +123,10 @@ def _read(cursor: Cursor) -> Iterable[Operation]:
             read = reader(cursor)
             break
     else:
-        if words[:2] == ["ALTER", "TABLE"] or words[:3] == ["ALTER", "FOREIGN", "TABLE"]:
-            read = _read_alter_table(cursor)
-        else:
+        object_ = _altered(words)
+        if object_ is None:
             raise cursor.unread(f"{_heading(words)} is not a statement this reader knows")
+        read = _read_alter_relation(cursor, object_)
     operations = (read,) if isinstance(read, Operation) else tuple(read)
     cursor.expect_done()
     return operations
@@ -115,11 +136,18 @@ def _heading(words: list[str]) -> str:
     return " ".join(word for word in words[:2] if word.isalpha()) or "this"
 
 
-def _read_alter_table(cursor: Cursor) -> list[Operation]:
-    cursor.expect("ALTER")
-    object_ = "FOREIGN TABLE" if cursor.accept("FOREIGN") else "TABLE"
-    cursor.expect("TABLE")
+def _altered(words: list[str]) -> str | None:
+    """Which kind of relation an ALTER is about; None when it is about something else."""
+    return next(
+        (k for k in RELATIONS if words[: len(k.split()) + 1] == ["ALTER", *k.split()]), None
+    )
+
+
+def _read_alter_relation(cursor: Cursor, object_: str) -> list[Operation]:
+    cursor.expect("ALTER", *object_.split())
     if_exists = cursor.accept("IF", "EXISTS")
+    if cursor.at("ALL", "IN", "TABLESPACE"):
+        raise cursor.unread(f"which {object_.lower()}s this moves depends on the database")
     only = cursor.accept("ONLY")
     bracket = only and cursor.accept("(")
     relation = cursor.qname()
@@ -127,6 +155,8 @@ def _read_alter_table(cursor: Cursor) -> list[Operation]:
         cursor.expect(")")
     cursor.accept("*")
     target = Target(relation, object_, only, if_exists)
+    if object_ == "SEQUENCE" and at_sequence_option(cursor):
+        return [read_alter_sequence(cursor, target)]
     operations: list[Operation] = []
     while True:
         read = read_action(cursor, target)
@@ -140,7 +170,8 @@ def read_action(cursor: Cursor, target: Target) -> Operation | Iterable[Operatio
     if cursor.at("ALTER") and not cursor.at("ALTER", "CONSTRAINT"):
         cursor.expect("ALTER")
         cursor.accept("COLUMN")
-        column = cursor.name()
+        numbered = target.object == "INDEX" and (t := cursor.token()) and t.kind == NUMBER
+        column = cursor.next().text if numbered else cursor.name()
         for count in (2, 1):
             reader = _COLUMN_ACTIONS.get(" ".join(cursor.up(i) for i in range(count)))
             if reader is not None:

@@ -1,240 +1,216 @@
-"""ALTER INDEX, TYPE, SEQUENCE and VIEW, and the actions of ALTER TABLE that are switches."""
+"""ALTER of what is no relation: functions, roles, extensions, languages, operators, servers …
+
+Each can get another name, owner or schema; what else it has is its own, and locks no table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.grammar.objects import (
+    CALLABLES,
+    KINDS,
+    ON_TABLE,
+    RELATIONS,
+    ObjectName,
+    read_kind,
+    read_name,
+    read_object,
+)
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Schema
-from zdd_migrate.operations.add_enum_value import read_add_value
-from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.create_object import read_sequence_options
-from zdd_migrate.operations.rename_object import RenameObject
-
-_M = LockMode
+from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.rename_object import USES, RenameObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchTable(Operation):
-    """A switch of a table that neither rewrites nor reads it.
+class AlterObject(Operation):
+    """Change an object. `object` is its kind, `change` what: owner, schema, extension, options …
 
-    `switch` is what is switched: row security, force row security, trigger, owner, options,
-    replica identity, statistics, storage, cluster. `on` is to where; `text` the action's source.
+    `relation` is the object where it lives in a schema (its table for a trigger or policy); `to`
+    the new owner or schema; `text` the rest of the statement.
     """
 
-    kind: ClassVar[str] = "switch_table"
-    switch: str
-    text: str
-    on: bool = True
-    column: str | None = None
-    only: bool = False
-
-    def effects(self, at: Situation) -> Effects:
-        """Mostly ACCESS EXCLUSIVE for an instant; options and statistics ask less."""
-        assert self.relation is not None
-        relation = at.schema.resolve(self.relation)
-        mode = _SWITCH_LOCKS.get(self.switch, _M.ACCESS_EXCLUSIVE)
-        members = [relation]
-        if self.switch in ("statistics", "storage", "trigger") and not self.only:
-            members += [t.name for t in at.schema.descendants_of(relation)]
-        breaks: tuple[Break, ...] = ()
-        if self.switch == "row security" and self.on:
-            what = f"roles that no policy of {relation.name} admits see and write no rows"
-            breaks = (Break("old", "row_security", what, "42501", relation),)
-        elif self.switch == "trigger" and not self.on:
-            what = f"writes to {relation.name} that count on the trigger"
-            breaks = (Break("old", "values", what, None, relation),)
-        return Effects(locks=dict.fromkeys(members, mode), breaks=breaks)
-
-    def apply(self, schema: Schema) -> None:
-        """Remember row security."""
-        assert self.relation is not None
-        table = schema.table(self.relation)
-        if table is not None and self.switch == "row security":
-            schema.put_table(replace(table, row_security=self.on))
-
-    def plan(self, draft: Draft) -> None:
-        """As it is; what restricts old code waits for contract."""
-        relation = draft.resolve(self.relation)
-        restricting = self.switch == "row security" and self.on
-        reverse = _REVERSE.get(self.switch)
-        undo: tuple[str, ...] = ()
-        name = draft.sql_name(relation)
-        if reverse is not None:
-            undo = (f"ALTER TABLE {name} {reverse(self)}",)
-        else:
-            draft.note(f"{self.switch} of {relation} is not put back by undo")
-        draft.restricts_old = draft.restricts_old or restricting
-        draft.sql(
-            Phase.CONTRACT if restricting and not draft.is_new(relation) else Phase.EXPAND,
-            f"ALTER TABLE {name} {self.text}",
-            undo=undo,
-            why=f"change the {self.switch} of {relation}",
-            lock=_SWITCH_LOCKS.get(self.switch, _M.ACCESS_EXCLUSIVE),
-            relation=relation,
-        )
-
-
-_SWITCH_LOCKS = {
-    "options": _M.SHARE_UPDATE_EXCLUSIVE,
-    "statistics": _M.SHARE_UPDATE_EXCLUSIVE,
-    "trigger": _M.SHARE_ROW_EXCLUSIVE,
-}
-_REVERSE: dict[str, Callable[[SwitchTable], str]] = {
-    "row security": lambda s: f"{'DISABLE' if s.on else 'ENABLE'} ROW LEVEL SECURITY",
-    "force row security": lambda s: f"{'NO FORCE' if s.on else 'FORCE'} ROW LEVEL SECURITY",
-    "trigger": lambda s: (
-        s.text.replace("ENABLE", "DISABLE", 1) if s.on else s.text.replace("DISABLE", "ENABLE", 1)
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlterSequence(Operation):
-    """Change a sequence's options: SHARE ROW EXCLUSIVE, nextval waits for an instant."""
-
-    kind: ClassVar[str] = "alter_sequence"
+    kind: ClassVar[str] = "alter_object"
+    object: str
+    name: str
+    change: str
+    to: str | None = None
     text: str = ""
 
     def effects(self, at: Situation) -> Effects:
-        """On the sequence alone."""
-        assert self.relation is not None
-        return Effects(locks={at.schema.resolve(self.relation): _M.SHARE_ROW_EXCLUSIVE})
+        """No table is locked, except by what stands on one; a move takes the old path away."""
+        locks: dict[QName, LockMode] = {}
+        if self.relation is not None and self.object in ON_TABLE:
+            locks = {at.schema.resolve(self.relation): LockMode.ACCESS_EXCLUSIVE}
+        error, transactional = None, True
+        if self.object == "SYSTEM" or (self.object, self.change) == ("DATABASE", "tablespace"):
+            transactional = False
+            if at.in_transaction:
+                message = f"ALTER {self.object} cannot run inside a transaction block"
+                error = PgError("25001", message)
+        if self.object == "EXTENSION" and self.change == "options":
+            at.assume(f"the update of extension {self.name} changes nothing that code uses")
+        breaks: tuple[Break, ...] = ()
+        if self.change == "schema" and self.object in USES:
+            state, what = USES[self.object]
+            breaks = (Break("old", "renamed", f"{what} {self.name}", state, self.relation),)
+        return Effects(locks=locks, error=error, transactional=transactional, breaks=breaks)
 
     def plan(self, draft: Draft) -> None:
-        """As it is, in expand."""
+        """As it is, in expand, unless old code loses its path."""
+        if self.change == "schema":
+            draft.refuse(
+                f"{self.object.lower()} {self.name} moves away from code that names it by its path",
+                "make it anew in the other schema, and drop the old one when no old code is left",
+            )
+            return
         draft.sql(
             Phase.EXPAND,
             draft.statement,
             undo=(),
-            why=f"change the sequence {self.relation}; what it was is not put back by undo",
+            why=f"change {self.object.lower()} {self.name}; what it was is not put back by undo",
+            transactional=self.object != "SYSTEM",
         )
 
 
-def _switch(name: str, *, on: bool = True) -> Callable[[Cursor, Target], SwitchTable]:
-    def read(cursor: Cursor, target: Target) -> SwitchTable:
-        start = cursor.i
-        while not cursor.done and not cursor.at(",") and not cursor.at(";"):
-            if cursor.at("("):
-                cursor.skip_group()
-            else:
-                cursor.next()
-        return SwitchTable(
-            relation=target.relation,
-            switch=name,
-            text=cursor.slice(start),
-            on=on,
-            only=target.only,
-        )
-
-    return read
+def read_change(
+    cursor: Cursor, kind: str, name: str, relation: QName | None
+) -> RenameObject | AlterObject:
+    """Read RENAME TO, OWNER TO, SET SCHEMA or [NO] DEPENDS ON EXTENSION after an object's name."""
+    if cursor.accept("RENAME", "TO"):
+        return RenameObject(relation=relation, object=kind, name=name, to=cursor.name())
+    if cursor.accept("OWNER", "TO"):
+        change = "owner"
+    elif cursor.accept("SET", "SCHEMA"):
+        change = "schema"
+    else:
+        cursor.accept("NO")
+        cursor.expect("DEPENDS", "ON", "EXTENSION")
+        change = "extension"
+    return AlterObject(relation=relation, object=kind, name=name, change=change, to=cursor.name())
 
 
-def _column_switch(name: str) -> Callable[[Cursor, Target, str], SwitchTable]:
-    def read(cursor: Cursor, target: Target, column: str) -> SwitchTable:
-        start = cursor.i
-        while not cursor.done and not cursor.at(",") and not cursor.at(";"):
-            if cursor.at("("):
-                cursor.skip_group()
-            else:
-                cursor.next()
-        return SwitchTable(
-            relation=target.relation,
-            switch=name,
-            text=f"ALTER COLUMN {quote_ident(column)} {cursor.slice(start)}",
-            column=column,
-            only=target.only,
-        )
-
-    return read
-
-
-def _read_alter_type(cursor: Cursor) -> Operation:
-    mark = cursor.i
-    cursor.expect("ALTER", "TYPE")
-    name = cursor.qname()
-    if cursor.at("ADD", "VALUE"):
-        cursor.i = mark
-        return read_add_value(cursor)
-    if cursor.accept("RENAME", "VALUE"):
-        old = cursor.string()
-        cursor.expect("TO")
-        return RenameObject(relation=name, object="ENUM VALUE", name=old, to=cursor.string())
-    cursor.expect("RENAME", "TO")
-    return RenameObject(relation=name, object="TYPE", name=name.name, to=cursor.name())
-
-
-def _read_rename(cursor: Cursor) -> Operation:
-    """ALTER INDEX | VIEW | SEQUENCE | … name RENAME TO new."""
-    cursor.expect("ALTER")
-    kind = cursor.next().up
-    if kind == "MATERIALIZED":
-        kind = f"{kind} {cursor.next().up}"
-    cursor.accept("IF", "EXISTS")
-    name: QName = cursor.qname()
-    if kind in ("FUNCTION", "PROCEDURE") and cursor.at("("):
-        cursor.skip_group()
-    if (
-        kind == "SEQUENCE"
-        and not cursor.at("RENAME")
-        and not cursor.at("OWNER")
-        and not cursor.at("SET")
-    ):
-        read_sequence_options(cursor)
-        return AlterSequence(relation=name)
-    if kind == "TRIGGER":
-        cursor.expect("ON")
-        table = cursor.qname()
-        cursor.expect("RENAME", "TO")
-        return RenameObject(relation=table, object=kind, name=name.name, to=cursor.name())
-    cursor.expect("RENAME", "TO")
-    schema_level = kind == "SCHEMA"
-    return RenameObject(
-        relation=None if schema_level else name, object=kind, name=name.name, to=cursor.name()
+def _at_change(cursor: Cursor) -> bool:
+    return (
+        cursor.at("RENAME", "TO")
+        or cursor.at("OWNER", "TO")
+        or cursor.at("SET", "SCHEMA")
+        or cursor.at("DEPENDS", "ON")
+        or cursor.at("NO", "DEPENDS")
     )
 
 
+def _read(cursor: Cursor) -> RenameObject | AlterObject:
+    cursor.expect("ALTER")
+    kind = read_kind(cursor)
+    if kind in ("ROLE", "USER") and cursor.accept("ALL"):
+        return _options(cursor, ObjectName(kind, "ALL", "ALL"))
+    if kind in (*ON_TABLE, "STATISTICS"):
+        cursor.accept("IF", "EXISTS")
+    found = read_name(cursor, kind)
+    if _at_change(cursor):
+        return read_change(cursor, found.kind, found.name, found.relation)
+    return _options(cursor, found)
+
+
+def _options(cursor: Cursor, found: ObjectName) -> AlterObject:
+    """What only this kind of object has, as text; only kinds that lock nothing come here."""
+    if found.kind == "EXTENSION" and cursor.up() in ("ADD", "DROP"):
+        cursor.next()
+        read_object(cursor)
+        return AlterObject(object=found.kind, name=found.name, change="members")
+    words = _OPTIONS.get(found.kind)
+    if words is None or (words and cursor.up() not in words):
+        raise cursor.unread(f"this change of a {found.kind.lower()} is not known")
+    change = "tablespace" if cursor.at("SET", "TABLESPACE") else "options"
+    return AlterObject(
+        relation=found.relation,
+        object=found.kind,
+        name=found.name,
+        change=change,
+        text=cursor.rest(),
+    )
+
+
+#: how the own options of a kind begin; an empty tuple takes any word
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        CALLABLES,
+        (
+            "CALLED", "STRICT", "RETURNS", "IMMUTABLE", "STABLE", "VOLATILE", "NOT", "LEAKPROOF",
+            "EXTERNAL", "SECURITY", "PARALLEL", "COST", "ROWS", "SUPPORT", "SET", "RESET",
+        ),
+    ),
+    **dict.fromkeys(("ROLE", "USER", "GROUP", "SUBSCRIPTION"), ()),
+    "COLLATION": ("REFRESH",),
+    "DATABASE": (),
+    "EVENT TRIGGER": ("ENABLE", "DISABLE"),
+    "EXTENSION": ("UPDATE",),
+    "FOREIGN DATA WRAPPER": ("HANDLER", "NO", "VALIDATOR", "OPTIONS"),
+    "OPERATOR": ("SET",),
+    "OPERATOR FAMILY": ("ADD", "DROP"),
+    "SERVER": ("VERSION", "OPTIONS"),
+    "STATISTICS": ("SET",),
+    "TABLESPACE": ("SET", "RESET"),
+    "TEXT SEARCH CONFIGURATION": ("ADD", "ALTER", "DROP"),
+    "TEXT SEARCH DICTIONARY": ("(",),
+}  # fmt: skip
+
+
+def _read_system(cursor: Cursor) -> AlterObject:
+    cursor.expect("ALTER", "SYSTEM")
+    if cursor.up() not in ("SET", "RESET"):
+        raise cursor.unread("SET or RESET was expected")
+    return AlterObject(object="SYSTEM", name="", change="options", text=cursor.rest())
+
+
+def _read_default_privileges(cursor: Cursor) -> AlterObject:
+    cursor.expect("ALTER", "DEFAULT", "PRIVILEGES")
+    return AlterObject(
+        object="DEFAULT PRIVILEGES", name="", change="privileges", text=cursor.rest()
+    )
+
+
+def _read_user_mapping(cursor: Cursor) -> AlterObject:
+    cursor.expect("ALTER", "USER", "MAPPING", "FOR")
+    name = cursor.name()
+    return AlterObject(object="USER MAPPING", name=name, change="options", text=cursor.rest())
+
+
+def _read_reassign(cursor: Cursor) -> AlterObject:
+    cursor.expect("REASSIGN", "OWNED", "BY")
+    names = cursor.list_of(cursor.name)
+    cursor.expect("TO")
+    return AlterObject(object="OWNED", name=", ".join(names), change="owner", to=cursor.name())
+
+
+def _read_label(cursor: Cursor) -> AlterObject:
+    cursor.expect("SECURITY", "LABEL")
+    if cursor.accept("FOR"):
+        cursor.next()
+    cursor.expect("ON")
+    found = read_object(cursor)
+    cursor.expect("IS")
+    if not cursor.accept("NULL"):
+        cursor.string()
+    return AlterObject(
+        relation=found.relation, object=found.kind, name=found.name, change="security label"
+    )
+
+
+#: kinds whose ALTER stands in rooms of their own
+_ELSEWHERE = (*RELATIONS, "TYPE", "DOMAIN", "POLICY", "PUBLICATION", "COLUMN", "CONSTRAINT", "CAST")
 READS = {
-    "ALTER TYPE": _read_alter_type,
-    **{
-        f"ALTER {kind}": _read_rename
-        for kind in (
-            "INDEX",
-            "SEQUENCE",
-            "VIEW",
-            "MATERIALIZED VIEW",
-            "FUNCTION",
-            "PROCEDURE",
-            "SCHEMA",
-            "TRIGGER",
-        )
-    },
-}
-TABLE_ACTIONS = {
-    "ENABLE ROW LEVEL": _switch("row security"),
-    "DISABLE ROW LEVEL": _switch("row security", on=False),
-    "FORCE ROW LEVEL": _switch("force row security"),
-    "NO FORCE ROW": _switch("force row security", on=False),
-    "ENABLE TRIGGER": _switch("trigger"),
-    "DISABLE TRIGGER": _switch("trigger", on=False),
-    "OWNER TO": _switch("owner"),
-    "SET (": _switch("options"),
-    "RESET (": _switch("options"),
-    "REPLICA IDENTITY": _switch("replica identity"),
-    "CLUSTER ON": _switch("clustering"),
-}
-COLUMN_ACTIONS = {
-    "SET STATISTICS": _column_switch("statistics"),
-    "SET STORAGE": _column_switch("storage"),
-    "SET COMPRESSION": _column_switch("storage"),
-    "SET (": _column_switch("statistics"),
-    "RESET (": _column_switch("statistics"),
+    **{f"ALTER {kind}": _read for kind in KINDS if kind not in _ELSEWHERE},
+    "ALTER DEFAULT PRIVILEGES": _read_default_privileges,
+    "ALTER SYSTEM": _read_system,
+    "ALTER USER MAPPING": _read_user_mapping,
+    "REASSIGN OWNED": _read_reassign,
+    "SECURITY LABEL": _read_label,
 }

@@ -8,22 +8,12 @@ from typing import ClassVar
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_literal
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.objects import ON_TABLE, RELATIONS, read_object
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
-
-#: objects that are relations, whose comment locks them
-_RELATIONS = {
-    "TABLE",
-    "VIEW",
-    "MATERIALIZED VIEW",
-    "FOREIGN TABLE",
-    "SEQUENCE",
-    "INDEX",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,51 +63,19 @@ class Comment(Operation):
 
 def _read(cursor: Cursor) -> Comment:
     cursor.expect("COMMENT", "ON")
-    column = name = None
-    relation: QName | None = None
-    if cursor.accept("COLUMN"):
-        kind = "COLUMN"
-        parts = [cursor.name()]
-        while cursor.accept("."):
-            parts.append(cursor.name())
-        if len(parts) < 2:
-            raise cursor.unread("table.column was expected")
-        column = parts[-1]
-        relation = QName(parts[-3] if len(parts) > 2 else None, parts[-2])
-    elif cursor.at("MATERIALIZED") or cursor.at("FOREIGN", "TABLE"):
-        kind = f"{cursor.next().up} {cursor.next().up}"
-        relation = cursor.qname()
-    elif cursor.up() in _RELATIONS:
-        kind = cursor.next().up
-        relation = cursor.qname()
-    else:
-        kind, name, relation = _other(cursor)
+    found = read_object(cursor)
     cursor.expect("IS")
     text = None if cursor.accept("NULL") else cursor.string()
-    return Comment(relation=relation, object=kind, column=column, name=name, text=text)
+    is_relation = found.kind in (*RELATIONS, "COLUMN")
+    return Comment(
+        relation=found.relation if is_relation or found.kind in _ON_RELATION else None,
+        object=found.kind,
+        column=found.name if found.kind == "COLUMN" else None,
+        name=None if is_relation else found.label,
+        text=text,
+    )
 
 
-def _other(cursor: Cursor) -> tuple[str, str, QName | None]:
-    """Any other object: its kind's words, its name, and the relation after ON."""
-    start = cursor.i
-    words = [cursor.next().up]
-    if words[0] == "CONSTRAINT":
-        name = cursor.name()
-        cursor.expect("ON")
-        if cursor.accept("DOMAIN"):
-            cursor.qname()
-            return "CONSTRAINT", name, None
-        return "CONSTRAINT", name, cursor.qname()
-    if words[0] in ("TRIGGER", "RULE", "POLICY"):
-        name = cursor.name()
-        cursor.expect("ON")
-        return words[0], name, cursor.qname()
-    while not cursor.at("IS") and not cursor.done:
-        if cursor.at("("):
-            cursor.skip_group()
-        else:
-            cursor.next()
-    return words[0], cursor.slice(start), None
-
-
+#: kinds that stand on a relation, which their comment locks
+_ON_RELATION = (*ON_TABLE, "CONSTRAINT")
 READS = {"COMMENT ON": _read}

@@ -9,12 +9,13 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.grammar.tokens import NUMBER
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Constraint, Schema, Sequence, UserType
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +98,25 @@ def _read_extension(cursor: Cursor) -> CreateObject:
     return CreateObject(object="EXTENSION", name=name, if_not_exists=if_not_exists)
 
 
-def _read_schema(cursor: Cursor) -> CreateObject:
+def _read_schema(cursor: Cursor) -> list[Operation]:
     cursor.expect("CREATE", "SCHEMA")
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    name = None if cursor.at("AUTHORIZATION") else cursor.name()
     if cursor.accept("AUTHORIZATION"):
-        return CreateObject(object="SCHEMA", name=cursor.name(), if_not_exists=if_not_exists)
-    name = cursor.name()
-    if cursor.accept("AUTHORIZATION"):
-        cursor.name()
-    return CreateObject(object="SCHEMA", name=name, if_not_exists=if_not_exists)
+        owner = cursor.name()
+        name = name or owner
+    assert name is not None
+    found: list[Operation] = [CreateObject(object="SCHEMA", name=name, if_not_exists=if_not_exists)]
+    if not cursor.done and not cursor.at(";"):
+        inner = f"the objects that CREATE SCHEMA {name} makes along are not followed"
+        found.append(NotUnderstood(reason=inner, offset=cursor.offset))
+        cursor.rest()
+    return found
 
 
 def _read_sequence(cursor: Cursor) -> CreateObject:
     cursor.expect("CREATE")
+    cursor.accept("LOCAL")
     cursor.accept_one(("TEMP", "TEMPORARY", "UNLOGGED"))
     cursor.expect("SEQUENCE")
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
@@ -123,31 +130,35 @@ def _read_sequence(cursor: Cursor) -> CreateObject:
 def read_sequence_options(cursor: Cursor) -> None:
     """Read any of a sequence's options."""
     while not cursor.done and not cursor.at(";"):
-        if cursor.accept("AS"):
-            cursor.type_text()
-        elif cursor.accept("INCREMENT"):
-            cursor.accept("BY")
+        read_sequence_option(cursor)
+
+
+def read_sequence_option(cursor: Cursor) -> tuple[QName, str] | None:
+    """Read one option; gives the table and column that it is now OWNED BY, if it says so."""
+    if cursor.accept("AS"):
+        cursor.type_text()
+    elif cursor.accept("INCREMENT"):
+        cursor.accept("BY")
+        cursor.integer()
+    elif cursor.accept("START") or cursor.accept("RESTART"):
+        given = cursor.accept("WITH")
+        token = cursor.token()
+        if given or (token is not None and (token.kind == NUMBER or token.up in ("-", "+"))):
             cursor.integer()
-        elif cursor.accept("START") or cursor.accept("RESTART"):
-            cursor.accept("WITH")
-            if (
-                not cursor.done
-                and not cursor.at(";")
-                and (cursor.up() in ("-", "+") or cursor.up() == "")
-            ):
-                cursor.integer()
-        elif cursor.accept_one(("MINVALUE", "MAXVALUE", "CACHE")) is not None:
-            cursor.integer()
-        elif cursor.accept("NO"):
-            cursor.next()
-        elif cursor.accept("OWNED", "BY"):
-            cursor.qname()
-            if cursor.accept("."):
-                cursor.name()
-        elif cursor.accept("CYCLE"):
-            continue
-        else:
-            raise cursor.unread("a sequence option was expected")
+    elif cursor.accept_one(("MINVALUE", "MAXVALUE", "CACHE")) is not None:
+        cursor.integer()
+    elif cursor.accept("NO"):
+        if cursor.accept_one(("MINVALUE", "MAXVALUE", "CYCLE")) is None:
+            raise cursor.unread("MINVALUE, MAXVALUE or CYCLE was expected")
+    elif cursor.accept("OWNED", "BY"):
+        path = cursor.path()
+        if len(path) > 1:
+            return QName(path[-3] if len(path) > 2 else None, path[-2]), path[-1]
+    elif cursor.accept("SEQUENCE", "NAME"):
+        cursor.qname()
+    elif cursor.accept_one(("CYCLE", "LOGGED", "UNLOGGED")) is None:
+        raise cursor.unread("a sequence option was expected")
+    return None
 
 
 def _read_domain(cursor: Cursor) -> CreateObject:
@@ -187,5 +198,8 @@ READS = {
     "CREATE SEQUENCE": _read_sequence,
     "CREATE TEMP SEQUENCE": _read_sequence,
     "CREATE TEMPORARY SEQUENCE": _read_sequence,
+    "CREATE LOCAL TEMP SEQUENCE": _read_sequence,
+    "CREATE LOCAL TEMPORARY SEQUENCE": _read_sequence,
+    "CREATE UNLOGGED SEQUENCE": _read_sequence,
     "CREATE DOMAIN": _read_domain,
 }

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.grammar.objects import CALLABLES, KINDS, ON_TABLE, read_kind, read_name
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
@@ -15,8 +16,6 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
 
 _M = LockMode
-_WITH_ARGUMENTS = ("FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE")
-_ON_TABLE = ("TRIGGER", "POLICY", "RULE")
 _STATES = {
     "VIEW": "42P01",
     "MATERIALIZED VIEW": "42P01",
@@ -45,7 +44,7 @@ class DropObject(Operation):
         """ACCESS EXCLUSIVE on the view or the trigger's table; who used the object fails."""
         locks: dict[QName, LockMode] = {}
         if self.relation is not None and self.object in (
-            *_ON_TABLE,
+            *ON_TABLE,
             "VIEW",
             "MATERIALIZED VIEW",
             "SEQUENCE",
@@ -61,12 +60,21 @@ class DropObject(Operation):
         state = _STATES.get(self.object)
         what = f"whatever uses {self.object.lower()} {self.name}"
         breaks = (Break("old", "removed", what, state, self.relation),) if state else ()
-        loses = (
-            (f"everything in schema {self.name}",)
-            if self.object == "SCHEMA" and self.cascade
-            else ()
+        loses: tuple[str, ...] = ()
+        if self.object == "SCHEMA" and self.cascade:
+            loses = (f"everything in schema {self.name}",)
+        elif self.object in ("DATABASE", "OWNED"):
+            loses = (f"everything in database {self.name}",)
+            if self.object == "OWNED":
+                loses = (f"everything that {self.name} owns",)
+        outside = self.object in ("DATABASE", "TABLESPACE")
+        error = None
+        if outside and at.in_transaction:
+            message = f"DROP {self.object} cannot run inside a transaction block"
+            error = PgError("25001", message)
+        return Effects(
+            locks=locks, breaks=breaks, loses=loses, transactional=not outside, error=error
         )
-        return Effects(locks=locks, breaks=breaks, loses=loses)
 
     def apply(self, schema: Schema) -> None:
         """Forget it."""
@@ -83,7 +91,7 @@ class DropObject(Operation):
             schema.sequences.pop(resolved, None)
         elif self.object in ("TYPE", "DOMAIN"):
             schema.types.pop(schema.resolve_type(self.relation), None)
-        elif self.object in _WITH_ARGUMENTS:
+        elif self.object in CALLABLES:
             schema.functions.pop(schema.resolve_function(self.relation), None)
         elif (table := schema.tables.get(resolved)) is not None:
             schema.put_table(
@@ -104,7 +112,7 @@ class DropObject(Operation):
             )
             return
         draft.restricts_old = True
-        on_table = self.relation is not None and self.object in _ON_TABLE
+        on_table = self.relation is not None and self.object in ON_TABLE
         draft.sql(
             Phase.CONTRACT,
             draft.statement,
@@ -141,54 +149,50 @@ class DropObject(Operation):
 
 def _read(cursor: Cursor) -> list[DropObject]:
     cursor.expect("DROP")
-    kind = cursor.next().up
-    if kind in ("MATERIALIZED", "EVENT", "ACCESS"):
-        kind = f"{kind} {cursor.next().up}"
-    if_exists = cursor.accept("IF", "EXISTS")
-    found: list[tuple[str, QName | None]] = []
-    while True:
-        start = cursor.i
-        name = cursor.qname()
-        label = cursor.slice(start)
-        if kind in _WITH_ARGUMENTS and cursor.at("("):
-            cursor.skip_group()
-        if kind in _ON_TABLE:
-            cursor.expect("ON")
-            found.append((name.name, cursor.qname()))
-        elif kind in ("SCHEMA", "EXTENSION", "PUBLICATION", "EVENT TRIGGER", "ROLE", "OWNED"):
-            found.append((name.name, None))
-        else:
-            found.append((label, name))
-        if not cursor.accept(","):
-            break
+    kind = read_kind(cursor)
+    concerned = cursor.accept("IF", "EXISTS")
+    found = cursor.list_of(lambda: read_name(cursor, kind))
     cascade = cursor.accept("CASCADE")
-    if not cascade:
-        cursor.accept("RESTRICT")
+    if not cascade and not cursor.accept("RESTRICT") and cursor.accept("WITH"):
+        cursor.skip_group()  # DROP DATABASE … WITH (FORCE)
+    elif cursor.accept("("):
+        cursor.expect("FORCE")
+        cursor.expect(")")
     return [
-        DropObject(relation=relation, object=kind, name=name, if_exists=if_exists, cascade=cascade)
-        for name, relation in found
+        DropObject(
+            relation=each.relation,
+            object=each.kind,
+            name=each.label if each.relation is not None and kind not in ON_TABLE else each.name,
+            if_exists=concerned,
+            cascade=cascade,
+        )
+        for each in found
     ]
 
 
+def _read_owned(cursor: Cursor) -> DropObject:
+    cursor.expect("DROP", "OWNED", "BY")
+    names = cursor.list_of(cursor.name)
+    cascade = cursor.accept("CASCADE")
+    if not cascade:
+        cursor.accept("RESTRICT")
+    return DropObject(object="OWNED", name=", ".join(names), cascade=cascade)
+
+
+def _read_user_mapping(cursor: Cursor) -> DropObject:
+    cursor.expect("DROP", "USER", "MAPPING")
+    if_exists = cursor.accept("IF", "EXISTS")
+    cursor.expect("FOR")
+    name = cursor.name()
+    cursor.expect("SERVER")
+    cursor.name()
+    return DropObject(object="USER MAPPING", name=name, if_exists=if_exists)
+
+
+#: kinds that other rooms drop, or that cannot be dropped by a statement of their own
+_ELSEWHERE = ("TABLE", "FOREIGN TABLE", "INDEX", "COLUMN", "CONSTRAINT", "LARGE OBJECT")
 READS = {
-    f"DROP {head}": _read
-    for head in (
-        "VIEW",
-        "MATERIALIZED VIEW",
-        "FUNCTION",
-        "PROCEDURE",
-        "ROUTINE",
-        "AGGREGATE",
-        "TYPE",
-        "DOMAIN",
-        "TRIGGER",
-        "POLICY",
-        "RULE",
-        "SEQUENCE",
-        "SCHEMA",
-        "EXTENSION",
-        "PUBLICATION",
-        "EVENT TRIGGER",
-        "STATISTICS",
-    )
+    **{f"DROP {kind}": _read for kind in KINDS if kind not in _ELSEWHERE},
+    "DROP OWNED": _read_owned,
+    "DROP USER MAPPING": _read_user_mapping,
 }

@@ -235,12 +235,12 @@ def _read_lock(cursor: Cursor) -> list[LockTable]:
     return [LockTable(relation=name, mode=mode) for name in names]
 
 
-def _read_maintain(cursor: Cursor) -> Maintain:
-    verb = cursor.next().up
+def _read_maintain(cursor: Cursor) -> Maintain | list[Maintain]:
+    verb = cursor.next().up.replace("ANALYSE", "ANALYZE")
     options = cursor.group_text().upper() if cursor.at("(") else ""
     full = "FULL" in options
     concurrently = "CONCURRENTLY" in options
-    while (word := cursor.accept_one(("FULL", "FREEZE", "VERBOSE", "ANALYZE"))) is not None:
+    while word := cursor.accept_one(("FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE")):
         full = full or word == "FULL"
     object_ = "TABLE"
     if verb == "REFRESH":
@@ -252,9 +252,12 @@ def _read_maintain(cursor: Cursor) -> Maintain:
     if cursor.done or cursor.at(";") or object_ in ("SCHEMA", "DATABASE", "SYSTEM"):
         cursor.rest()
         return Maintain(verb=verb, object=object_, concurrently=concurrently, full=full)
+    if verb in ("VACUUM", "ANALYZE"):
+        names = cursor.list_of(lambda: _with_columns(cursor))
+        return [Maintain(relation=name, verb=verb, full=full) for name in names]
     relation = cursor.qname()
-    if cursor.at("("):
-        cursor.skip_group()
+    if verb == "CLUSTER" and cursor.accept("ON"):  # CLUSTER index ON table, as it once was
+        relation = cursor.qname()
     if cursor.accept("USING"):
         cursor.name()
     if not cursor.accept("WITH", "DATA"):
@@ -262,6 +265,13 @@ def _read_maintain(cursor: Cursor) -> Maintain:
     return Maintain(
         relation=relation, verb=verb, object=object_, concurrently=concurrently, full=full
     )
+
+
+def _with_columns(cursor: Cursor) -> QName:
+    name = _only(cursor)
+    if cursor.at("("):
+        cursor.skip_group()
+    return name
 
 
 def _read_grant(cursor: Cursor) -> Grant:
@@ -308,6 +318,7 @@ READS = {
     "VACUUM": _read_maintain,
     "CLUSTER": _read_maintain,
     "ANALYZE": _read_maintain,
+    "ANALYSE": _read_maintain,
     "GRANT": _read_grant,
     "REVOKE": _read_grant,
 }

@@ -8,16 +8,16 @@ from typing import ClassVar
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.objects import RELATIONS
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.rename_table import rename_relation
 
 #: what code does when the name it knows is gone: (kind of break, SQLSTATE, how it uses the name)
-_USES = {
+USES = {
     "TYPE": ("42704", "casts to and columns of the type"),
     "ENUM VALUE": ("22P02", "writing or comparing with the label"),
     "VIEW": ("42P01", "every statement that names the view"),
@@ -57,7 +57,7 @@ class RenameObject(Operation):
                 locks = {resolved: LockMode.SHARE_UPDATE_EXCLUSIVE}
             elif self.object in ("VIEW", "MATERIALIZED VIEW", "SEQUENCE"):
                 locks = {resolved: LockMode.ACCESS_EXCLUSIVE}
-        uses = _USES.get(self.object)
+        uses = USES.get(self.object)
         if uses is None:
             return Effects(locks=locks)
         state, what = uses
@@ -69,17 +69,8 @@ class RenameObject(Operation):
         if self.relation is None:
             return
         resolved = schema.resolve(self.relation)
-        if self.object == "INDEX":
-            index = schema.drop_index(resolved)
-            if index is not None:
-                schema.put_index(replace(index, name=resolved.sibling(self.to)))
-        elif self.object in ("VIEW", "MATERIALIZED VIEW"):
+        if self.object in RELATIONS:
             rename_relation(schema, resolved, self.to)
-        elif self.object == "SEQUENCE":
-            sequence = schema.sequences.pop(resolved, None)
-            if sequence is not None:
-                new = resolved.sibling(self.to)
-                schema.sequences[new] = replace(sequence, name=new)
         elif self.object == "CONSTRAINT":
             self._apply_constraint(schema, resolved)
         elif self.object in ("TYPE", "ENUM VALUE"):
@@ -143,6 +134,55 @@ class RenameObject(Operation):
             )
             return
         draft.sql(Phase.CONTRACT, forward, undo=back, why=f"{self.name} becomes {self.to}")
+
+
+def rename_relation(schema: Schema, name: QName, to: str) -> None:
+    """Give a relation another name in the schema, wherever it is named."""
+    new = name.sibling(to)
+    view = schema.views.pop(name, None)
+    if view is not None:
+        schema.views[new] = replace(view, name=new)
+        return
+    if (index := schema.drop_index(name)) is not None:
+        schema.put_index(replace(index, name=new))
+        return
+    if (sequence := schema.sequences.pop(name, None)) is not None:
+        schema.sequences[new] = replace(sequence, name=new)
+        return
+    table = schema.tables.get(name)
+    if table is None:
+        return
+    indexes = schema.indexes_of(name)
+    children = schema.children_of(name)
+    references = list(schema.foreign_keys_to(name))
+    owned = [s for s in schema.sequences.values() if s.owned_by and s.owned_by[0] == name]
+    schema.drop_table(name)
+    schema.put_table(replace(table, name=new))
+    for index in indexes:
+        schema.put_index(replace(index, table=new))
+    for child in children:
+        schema.put_table(
+            replace(
+                child,
+                parent=new if child.parent == name else child.parent,
+                inherits=tuple(new if p == name else p for p in child.inherits),
+            )
+        )
+    for other, fk in references:
+        current = schema.tables[new if other.name == name else other.name]
+        schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
+    for sequence in owned:
+        assert sequence.owned_by is not None
+        schema.sequences[sequence.name] = replace(sequence, owned_by=(new, sequence.owned_by[1]))
+    for dependent in list(schema.views.values()):
+        if name in dependent.depends_on:
+            schema.views[dependent.name] = replace(
+                dependent,
+                depends_on=frozenset(new if r == name else r for r in dependent.depends_on),
+                depends_on_columns=frozenset(
+                    (new if r == name else r, c) for r, c in dependent.depends_on_columns
+                ),
+            )
 
 
 def _read_action(cursor: Cursor, target: Target) -> RenameObject:

@@ -6,7 +6,7 @@ contract, the table takes the new name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
@@ -14,10 +14,10 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.rename_object import RenameObject, rename_relation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,15 @@ class RenameTable(Operation):
         """ACCESS EXCLUSIVE for an instant; old code loses the name."""
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
-        known = relation in at.schema.tables or relation in at.schema.views
+        known = any(
+            relation in those
+            for those in (
+                at.schema.tables,
+                at.schema.views,
+                at.schema.indexes,
+                at.schema.sequences,
+            )
+        )
         error = None
         if not known and at.schema.complete:
             if self.if_exists:
@@ -105,51 +113,13 @@ class RenameTable(Operation):
         draft.present_tables[new] = draft.present(relation)
 
 
-def rename_relation(schema: Schema, name: QName, to: str) -> None:
-    """Give a table or view another name in the schema, wherever it is named."""
-    new = name.sibling(to)
-    view = schema.views.pop(name, None)
-    if view is not None:
-        schema.views[new] = replace(view, name=new)
-        return
-    table = schema.tables.get(name)
-    if table is None:
-        return
-    indexes = schema.indexes_of(name)
-    children = schema.children_of(name)
-    references = list(schema.foreign_keys_to(name))
-    owned = [s for s in schema.sequences.values() if s.owned_by and s.owned_by[0] == name]
-    schema.drop_table(name)
-    schema.put_table(replace(table, name=new))
-    for index in indexes:
-        schema.put_index(replace(index, table=new))
-    for child in children:
-        schema.put_table(
-            replace(
-                child,
-                parent=new if child.parent == name else child.parent,
-                inherits=tuple(new if p == name else p for p in child.inherits),
-            )
-        )
-    for other, fk in references:
-        current = schema.tables[new if other.name == name else other.name]
-        schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
-    for sequence in owned:
-        assert sequence.owned_by is not None
-        schema.sequences[sequence.name] = replace(sequence, owned_by=(new, sequence.owned_by[1]))
-    for dependent in list(schema.views.values()):
-        if name in dependent.depends_on:
-            schema.views[dependent.name] = replace(
-                dependent,
-                depends_on=frozenset(new if r == name else r for r in dependent.depends_on),
-                depends_on_columns=frozenset(
-                    (new if r == name else r, c) for r, c in dependent.depends_on_columns
-                ),
-            )
-
-
-def _read(cursor: Cursor, target: Target) -> RenameTable:
+def _read(cursor: Cursor, target: Target) -> RenameTable | RenameObject:
     cursor.expect("RENAME", "TO")
+    if target.object not in ("TABLE", "FOREIGN TABLE"):
+        relation = target.relation
+        return RenameObject(
+            relation=relation, object=target.object, name=relation.name, to=cursor.name()
+        )
     return RenameTable(relation=target.relation, to=cursor.name(), if_exists=target.if_exists)
 
 

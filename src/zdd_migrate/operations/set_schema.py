@@ -16,10 +16,11 @@ from zdd_migrate.operations.base import Operation, Situation, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSchema(Operation):
-    """Move a table with its indexes and sequences into another schema."""
+    """Move a relation into another schema, a table with its indexes and sequences."""
 
     kind: ClassVar[str] = "set_schema"
     to: str
+    object: str = "TABLE"
 
     def effects(self, at: Situation) -> Effects:
         """ACCESS EXCLUSIVE for an instant."""
@@ -35,10 +36,14 @@ class SetSchema(Operation):
         """Move it; views and foreign keys follow."""
         assert self.relation is not None
         name = schema.resolve(self.relation)
+        new = QName(self.to, name.name)
+        if (view := schema.views.pop(name, None)) is not None:
+            schema.views[new] = replace(view, name=new)
+        if (sequence := schema.sequences.pop(name, None)) is not None:
+            schema.sequences[new] = replace(sequence, name=new)
         table = schema.tables.get(name)
         if table is None:
             return
-        new = QName(self.to, name.name)
         indexes = schema.indexes_of(name)
         references = list(schema.foreign_keys_to(name))
         schema.drop_table(name)
@@ -60,7 +65,7 @@ class SetSchema(Operation):
 
 def _read(cursor: Cursor, target: Target) -> SetSchema:
     cursor.expect("SET", "SCHEMA")
-    return SetSchema(relation=target.relation, to=cursor.name())
+    return SetSchema(relation=target.relation, to=cursor.name(), object=target.object)
 
 
 TABLE_ACTIONS = {"SET SCHEMA": _read}

@@ -1,0 +1,185 @@
+"""ALTER DOMAIN: what values a type may have; every table with a column of it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.grammar.constraints import ConstraintDefinition, read_table_constraint
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Constraint, Schema, UserType
+from zdd_migrate.operations.alter_object import read_change
+from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.rename_object import RenameObject
+
+Act = Literal[
+    "set default", "drop default", "set not null", "drop not null", "add", "drop", "validate"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterDomain(Operation):
+    """Change a domain. `relation` is its name; `constraint` which one, `definition` a new one."""
+
+    kind: ClassVar[str] = "alter_domain"
+    act: Act
+    constraint: str | None = None
+    definition: ConstraintDefinition | None = None
+    default: str | None = None
+    if_exists: bool = False
+    cascade: bool = False
+
+    @property
+    def _reads_rows(self) -> bool:
+        added = self.definition is not None and self.definition.valid
+        return self.act in ("set not null", "validate") or (self.act == "add" and added)
+
+    def effects(self, at: Situation) -> Effects:
+        """SHARE on every table with such a column while its rows are read; writes wait."""
+        assert self.relation is not None
+        name = at.schema.resolve_type(self.relation)
+        if not self._reads_rows:
+            return Effects(breaks=self._breaks(name))
+        users = _tables_with(at.schema, name)
+        if not at.schema.complete:
+            at.assume(f"no other table has a column of {name}")
+        mode = LockMode.SHARE_UPDATE_EXCLUSIVE if self._weak(at) else LockMode.SHARE
+        return Effects(
+            locks=dict.fromkeys(users, mode),
+            scans=dict.fromkeys(users, f"every value of the domain {name.name} is checked"),
+            breaks=self._breaks(name),
+        )
+
+    def _weak(self, at: Situation) -> bool:
+        return self.act == "validate" and at.pg >= 19
+
+    def _breaks(self, name: QName) -> tuple[Break, ...]:
+        if self.act == "set not null":
+            what = f"writes of NULL into columns of the domain {name.name}"
+            return (Break("old", "restriction", what, "23502", name),)
+        if self.act == "add":
+            what = f"writes that the new check of {name.name} refuses"
+            return (Break("old", "restriction", what, "23514", name),)
+        return ()
+
+    def apply(self, schema: Schema) -> None:
+        """Keep the domain in step."""
+        assert self.relation is not None
+        name = schema.resolve_type(self.relation)
+        known = schema.types.get(name)
+        if known is not None:
+            schema.types[name] = self._changed(known)
+
+    def _changed(self, known: UserType) -> UserType:
+        if self.act in ("set default", "drop default"):
+            return replace(known, default=self.default)
+        if self.act in ("set not null", "drop not null"):
+            return replace(known, not_null=self.act == "set not null")
+        if self.act == "drop":
+            kept = tuple(c for c in known.constraints if c.name != self.constraint)
+            return replace(known, constraints=kept)
+        if self.act == "validate":
+            valid = tuple(
+                replace(c, valid=True) if c.name == self.constraint else c
+                for c in known.constraints
+            )
+            return replace(known, constraints=valid)
+        assert self.definition is not None
+        if self.definition.kind == "not_null":
+            return replace(known, not_null=True)
+        added = Constraint(
+            name=self.constraint or f"{known.name.name}_check",
+            kind="check",
+            expression=self.definition.expression,
+            valid=self.definition.valid,
+        )
+        return replace(known, constraints=(*known.constraints, added))
+
+    def plan(self, draft: Draft) -> None:
+        """What reads no rows and asks nothing of old code as it is; the rest refused."""
+        if self.act in ("set default", "drop not null"):
+            draft.sql(
+                Phase.EXPAND,
+                draft.statement,
+                undo=(),
+                why=f"change the domain {self.relation}; what it was is not put back by undo",
+            )
+            return
+        draft.refuse(
+            f"the domain {self.relation} changes for all its columns at once",
+            "add the constraint NOT VALID, see that no row breaks it, then VALIDATE it in a "
+            "migration of its own, when no old code is left that breaks it",
+        )
+
+
+def _tables_with(schema: Schema, domain: QName) -> list[QName]:
+    def is_one(type_: str) -> bool:
+        base = type_.removesuffix("[]")
+        return base == str(domain) or schema.resolve_type(_path(base)) == domain
+
+    return sorted(
+        table.name
+        for table in schema.tables.values()
+        if table.kind != "partitioned" and any(is_one(column.type) for column in table.columns)
+    )
+
+
+def _path(text: str) -> QName:
+    schema, _, name = text.rpartition(".")
+    return QName(schema or None, name)
+
+
+def _read(cursor: Cursor) -> Operation:
+    cursor.expect("ALTER", "DOMAIN")
+    name = cursor.qname()
+    if cursor.accept("SET", "DEFAULT"):
+        default = squeeze(cursor.expression())
+        return AlterDomain(relation=name, act="set default", default=default)
+    if cursor.accept("DROP", "DEFAULT"):
+        return AlterDomain(relation=name, act="drop default")
+    if cursor.accept("SET", "NOT", "NULL"):
+        return AlterDomain(relation=name, act="set not null")
+    if cursor.accept("DROP", "NOT", "NULL"):
+        return AlterDomain(relation=name, act="drop not null")
+    if cursor.accept("ADD"):
+        return _read_add(cursor, name)
+    if cursor.accept("DROP", "CONSTRAINT"):
+        if_exists = cursor.accept("IF", "EXISTS")
+        constraint = cursor.name()
+        cascade = cursor.accept("CASCADE")
+        if not cascade:
+            cursor.accept("RESTRICT")
+        return AlterDomain(
+            relation=name, act="drop", constraint=constraint, if_exists=if_exists, cascade=cascade
+        )
+    if cursor.accept("VALIDATE", "CONSTRAINT"):
+        return AlterDomain(relation=name, act="validate", constraint=cursor.name())
+    if cursor.accept("RENAME", "CONSTRAINT"):
+        old = cursor.name()
+        cursor.expect("TO")
+        return RenameObject(object="DOMAIN CONSTRAINT", name=old, to=cursor.name())
+    return read_change(cursor, "DOMAIN", name.name, name)
+
+
+def _read_add(cursor: Cursor, name: QName) -> AlterDomain:
+    mark = cursor.i
+    constraint = cursor.name() if cursor.accept("CONSTRAINT") else None
+    if cursor.accept("NOT", "NULL"):
+        return AlterDomain(
+            relation=name,
+            act="add",
+            constraint=constraint,
+            definition=ConstraintDefinition("not_null", name=constraint),
+        )
+    cursor.i = mark
+    definition = read_table_constraint(cursor)
+    return AlterDomain(relation=name, act="add", constraint=constraint, definition=definition)
+
+
+READS = {"ALTER DOMAIN": _read}

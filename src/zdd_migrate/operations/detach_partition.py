@@ -1,0 +1,89 @@
+"""DETACH PARTITION: ACCESS EXCLUSIVE on parent and partition, unless CONCURRENTLY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.base import Operation, Situation, Target
+
+_M = LockMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetachPartition(Operation):
+    """Take a partition, with its rows, out of `relation`. `how` is its last word, if any."""
+
+    kind: ClassVar[str] = "detach_partition"
+    partition: QName
+    how: Literal["concurrently", "finalize"] | None = None
+
+    def effects(self, at: Situation) -> Effects:
+        """An instant on all of them; concurrently the parent is not kept from anyone."""
+        assert self.relation is not None
+        schema = at.schema
+        parent, leaves = schema.resolve(self.relation), schema.resolve(self.partition)
+        concurrently = self.how == "concurrently"
+        locks: dict[QName, LockMode] = {leaves: _M.ACCESS_EXCLUSIVE}
+        locks[parent] = _M.ACCESS_EXCLUSIVE if self.how is None else _M.SHARE_UPDATE_EXCLUSIVE
+        error = None
+        default = next((p.name for p in schema.partitions_of(parent) if p.bound == "DEFAULT"), None)
+        if default is not None and default != leaves:
+            locks[default] = _M.ACCESS_EXCLUSIVE
+            if concurrently:
+                error = PgError(
+                    "55000", "cannot detach partitions concurrently when a default partition exists"
+                )
+        parent_table = schema.tables.get(parent)
+        for key in parent_table.constraints if parent_table is not None else ():
+            if key.kind == "foreign_key" and key.ref_table is not None:
+                locks.setdefault(schema.resolve(key.ref_table), _M.SHARE_ROW_EXCLUSIVE)
+        for other, _ in schema.foreign_keys_to(parent):
+            locks[other.name] = _M.ACCESS_EXCLUSIVE
+        if concurrently and at.in_transaction:
+            message = "ALTER TABLE ... DETACH CONCURRENTLY cannot run inside a transaction block"
+            error = PgError("25001", message)
+        what = f"whoever looks for the rows of {leaves.name} in {parent.name}"
+        return Effects(
+            locks=locks,
+            error=error,
+            transactional=not concurrently,
+            breaks=(Break("old", "values", what, None, parent),),
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Let the table stand alone; its indexes are its own."""
+        table = schema.table(self.partition)
+        if table is None:
+            return
+        schema.put_table(replace(table, parent=None, bound=None))
+        for index in schema.indexes_of(table.name):
+            if index.parent is not None:
+                schema.put_index(replace(index, parent=None))
+
+    def plan(self, draft: Draft) -> None:
+        """Refused: old code would miss the rows."""
+        draft.refuse(
+            f"detaching {self.partition} takes its rows from code that reads {self.relation}",
+            "let no code need them first; then DETACH … CONCURRENTLY in a migration of its own",
+        )
+
+
+def _read(cursor: Cursor, target: Target) -> DetachPartition:
+    cursor.expect("DETACH", "PARTITION")
+    partition = cursor.qname()
+    how: Literal["concurrently", "finalize"] | None = None
+    if cursor.accept("CONCURRENTLY"):
+        how = "concurrently"
+    elif cursor.accept("FINALIZE"):
+        how = "finalize"
+    return DetachPartition(relation=target.relation, partition=partition, how=how)
+
+
+TABLE_ACTIONS = {"DETACH PARTITION": _read}

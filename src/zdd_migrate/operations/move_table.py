@@ -1,0 +1,117 @@
+"""SET LOGGED, UNLOGGED, TABLESPACE and ACCESS METHOD: the whole table is written anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Schema, Table
+from zdd_migrate.operations.base import Operation, Situation, Target
+
+_M = LockMode
+What = Literal["persistence", "tablespace", "access method"]
+#: what a table has when nothing was said
+_DEFAULTS = {"tablespace": ("pg_default",), "access method": ("heap", "default")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveTable(Operation):
+    """Write a relation anew elsewhere. `to` is the name, `logged` or `unlogged`."""
+
+    kind: ClassVar[str] = "move_table"
+    what: What
+    to: str
+    object: str = "TABLE"
+
+    def effects(self, at: Situation) -> Effects:
+        """ACCESS EXCLUSIVE while all of it is copied; nothing where it is there already."""
+        assert self.relation is not None
+        schema, relation = at.schema, at.schema.resolve(self.relation)
+        if self.object == "INDEX":
+            return self._index(at, relation)
+        locks: dict[QName, LockMode] = {relation: _M.ACCESS_EXCLUSIVE}
+        table = schema.tables.get(relation)
+        if self.what == "persistence":
+            for sequence in schema.sequences.values():
+                owned = sequence.owned_by is not None and sequence.owned_by[0] == relation
+                if at.pg >= 15 and owned:
+                    locks[sequence.name] = _M.ACCESS_EXCLUSIVE
+        if self.object == "SEQUENCE" or (table is not None and table.kind == "partitioned"):
+            return Effects(locks=locks)
+        if table is not None and self._is_there(table):
+            return Effects(locks=locks)
+        if self.what == "tablespace":  # its pages are copied as they are
+            return Effects(locks=locks, rewrites=(relation,))
+        return Effects(
+            locks=locks,
+            rewrites=(relation,),
+            scans={relation: "every row is copied"},
+            index_rebuilds=tuple(i.name for i in schema.indexes_of(relation)),
+        )
+
+    def _is_there(self, table: Table) -> bool:
+        if self.what == "persistence":
+            return table.persistence == ("unlogged" if self.to == "unlogged" else "permanent")
+        now = getattr(table, self.what.replace(" ", "_"))
+        return self.to == now or (now is None and self.to in _DEFAULTS[self.what])
+
+    def _index(self, at: Situation, name: QName) -> Effects:
+        index = at.schema.indexes.get(name)
+        waiting = {index.table: (True, True)} if index is not None else {}
+        return Effects(
+            locks={name: _M.ACCESS_EXCLUSIVE}, index_rebuilds=(name,), blocked_indirectly=waiting
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Remember where it is."""
+        assert self.relation is not None
+        table = schema.table(self.relation)
+        if table is None:
+            return
+        if self.what == "persistence":
+            to: Literal["permanent", "unlogged"] = (
+                "unlogged" if self.to == "unlogged" else "permanent"
+            )
+            schema.put_table(replace(table, persistence=to))
+        elif self.what == "tablespace":
+            schema.put_table(replace(table, tablespace=self.to))
+        else:
+            schema.put_table(replace(table, access_method=self.to))
+
+    def plan(self, draft: Draft) -> None:
+        """Refused: nothing of it can be done beside running code."""
+        draft.refuse(
+            f"{self.relation} is written anew while nobody else can use it",
+            "pg_repack moves a table while it is used; or move it in a maintenance window",
+        )
+
+
+def _read_persistence(cursor: Cursor, target: Target) -> MoveTable:
+    cursor.expect("SET")
+    to = cursor.next().up.lower()
+    return MoveTable(relation=target.relation, what="persistence", to=to, object=target.object)
+
+
+def _read_tablespace(cursor: Cursor, target: Target) -> MoveTable:
+    cursor.expect("SET", "TABLESPACE")
+    to = cursor.name()
+    return MoveTable(relation=target.relation, what="tablespace", to=to, object=target.object)
+
+
+def _read_access_method(cursor: Cursor, target: Target) -> MoveTable:
+    cursor.expect("SET", "ACCESS", "METHOD")
+    to = cursor.name()
+    return MoveTable(relation=target.relation, what="access method", to=to, object=target.object)
+
+
+TABLE_ACTIONS = {
+    "SET LOGGED": _read_persistence,
+    "SET UNLOGGED": _read_persistence,
+    "SET TABLESPACE": _read_tablespace,
+    "SET ACCESS METHOD": _read_access_method,
+}

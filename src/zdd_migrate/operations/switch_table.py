@@ -1,0 +1,177 @@
+"""Switches of a relation: row security, triggers, rules, owner, options, statistics, storage …"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.base import Operation, Situation, Target
+
+_M = LockMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchTable(Operation):
+    """A switch of a table that neither rewrites nor reads it.
+
+    `switch` is what is switched: row security, force row security, trigger, rule, owner, options,
+    replica identity, statistics, storage, clustering, oids. `on` is to where; `text` the action's
+    source. `object` is what kind of relation the statement names.
+    """
+
+    kind: ClassVar[str] = "switch_table"
+    switch: str
+    text: str
+    on: bool = True
+    column: str | None = None
+    only: bool = False
+    object: str = "TABLE"
+
+    def effects(self, at: Situation) -> Effects:
+        """Mostly ACCESS EXCLUSIVE for an instant; options and statistics ask less."""
+        assert self.relation is not None
+        relation = at.schema.resolve(self.relation)
+        mode = _SWITCH_LOCKS.get(self.switch, _M.ACCESS_EXCLUSIVE)
+        if self.object == "INDEX":
+            return Effects(locks={relation: _M.SHARE_UPDATE_EXCLUSIVE})
+        if self.object == "VIEW" and self.switch == "options":
+            mode = _M.ACCESS_EXCLUSIVE
+        members = [relation]
+        if self.switch in ("statistics", "storage", "trigger") and not self.only:
+            members += [t.name for t in at.schema.descendants_of(relation)]
+        breaks: tuple[Break, ...] = ()
+        if self.switch == "row security" and self.on:
+            what = f"roles that no policy of {relation.name} admits see and write no rows"
+            breaks = (Break("old", "row_security", what, "42501", relation),)
+        elif self.switch == "trigger" and not self.on:
+            what = f"writes to {relation.name} that count on the trigger"
+            breaks = (Break("old", "values", what, None, relation),)
+        return Effects(locks=dict.fromkeys(members, mode), breaks=breaks)
+
+    def apply(self, schema: Schema) -> None:
+        """Remember row security."""
+        assert self.relation is not None
+        table = schema.table(self.relation)
+        if table is not None and self.switch == "row security":
+            schema.put_table(replace(table, row_security=self.on))
+
+    def plan(self, draft: Draft) -> None:
+        """As it is; what restricts old code waits for contract."""
+        relation = draft.resolve(self.relation)
+        restricting = self.switch == "row security" and self.on
+        reverse = _REVERSE.get(self.switch)
+        undo: tuple[str, ...] = ()
+        name = draft.sql_name(relation)
+        if reverse is not None:
+            undo = (f"ALTER {self.object} {name} {reverse(self)}",)
+        else:
+            draft.note(f"{self.switch} of {relation} is not put back by undo")
+        draft.restricts_old = draft.restricts_old or restricting
+        draft.sql(
+            Phase.CONTRACT if restricting and not draft.is_new(relation) else Phase.EXPAND,
+            f"ALTER {self.object} {name} {self.text}",
+            undo=undo,
+            why=f"change the {self.switch} of {relation}",
+            lock=_SWITCH_LOCKS.get(self.switch, _M.ACCESS_EXCLUSIVE),
+            relation=relation,
+        )
+
+
+_SWITCH_LOCKS = {
+    "options": _M.SHARE_UPDATE_EXCLUSIVE,
+    "statistics": _M.SHARE_UPDATE_EXCLUSIVE,
+    "trigger": _M.SHARE_ROW_EXCLUSIVE,
+    "clustering": _M.SHARE_UPDATE_EXCLUSIVE,
+}
+_REVERSE: dict[str, Callable[[SwitchTable], str]] = {
+    "row security": lambda s: f"{'DISABLE' if s.on else 'ENABLE'} ROW LEVEL SECURITY",
+    "force row security": lambda s: f"{'NO FORCE' if s.on else 'FORCE'} ROW LEVEL SECURITY",
+    "rule": lambda s: (
+        s.text.replace("ENABLE", "DISABLE", 1) if s.on else s.text.replace("DISABLE", "ENABLE", 1)
+    ),
+    "trigger": lambda s: (
+        s.text.replace("ENABLE", "DISABLE", 1) if s.on else s.text.replace("DISABLE", "ENABLE", 1)
+    ),
+}
+
+
+def _switch(name: str, *, on: bool = True) -> Callable[[Cursor, Target], SwitchTable]:
+    def read(cursor: Cursor, target: Target) -> SwitchTable:
+        start = cursor.i
+        while not cursor.done and not cursor.at(",") and not cursor.at(";"):
+            if cursor.at("("):
+                cursor.skip_group()
+            else:
+                cursor.next()
+        return SwitchTable(
+            relation=target.relation,
+            switch=name,
+            text=cursor.slice(start),
+            on=on,
+            only=target.only,
+            object=target.object,
+        )
+
+    return read
+
+
+def _column_switch(name: str) -> Callable[[Cursor, Target, str], SwitchTable]:
+    def read(cursor: Cursor, target: Target, column: str) -> SwitchTable:
+        start = cursor.i
+        while not cursor.done and not cursor.at(",") and not cursor.at(";"):
+            if cursor.at("("):
+                cursor.skip_group()
+            else:
+                cursor.next()
+        return SwitchTable(
+            relation=target.relation,
+            switch=name,
+            text=f"ALTER COLUMN {quote_ident(column)} {cursor.slice(start)}",
+            column=column,
+            only=target.only,
+            object=target.object,
+        )
+
+    return read
+
+
+TABLE_ACTIONS = {
+    "ENABLE ROW LEVEL": _switch("row security"),
+    "DISABLE ROW LEVEL": _switch("row security", on=False),
+    "FORCE ROW LEVEL": _switch("force row security"),
+    "NO FORCE ROW": _switch("force row security", on=False),
+    "ENABLE TRIGGER": _switch("trigger"),
+    "DISABLE TRIGGER": _switch("trigger", on=False),
+    "ENABLE ALWAYS TRIGGER": _switch("trigger"),
+    "ENABLE REPLICA TRIGGER": _switch("trigger"),
+    "ENABLE RULE": _switch("rule"),
+    "ENABLE ALWAYS RULE": _switch("rule"),
+    "ENABLE REPLICA RULE": _switch("rule"),
+    "DISABLE RULE": _switch("rule", on=False),
+    "OWNER TO": _switch("owner"),
+    "SET (": _switch("options"),
+    "RESET (": _switch("options"),
+    "REPLICA IDENTITY": _switch("replica identity"),
+    "CLUSTER ON": _switch("clustering"),
+    "SET WITHOUT CLUSTER": _switch("clustering", on=False),
+    "SET WITHOUT OIDS": _switch("oids", on=False),
+    "OPTIONS": _switch("foreign options"),
+    "DEPENDS ON EXTENSION": _switch("extension"),
+    "NO DEPENDS ON": _switch("extension", on=False),
+}
+COLUMN_ACTIONS = {
+    "SET STATISTICS": _column_switch("statistics"),
+    "SET STORAGE": _column_switch("storage"),
+    "SET COMPRESSION": _column_switch("storage"),
+    "SET (": _column_switch("statistics"),
+    "RESET (": _column_switch("statistics"),
+    "OPTIONS": _column_switch("foreign options"),
+}
