@@ -1,0 +1,124 @@
+"""Where trials run: code versions opened on a database, watched, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from zdd_migrate.model.plan import Phase, Plan
+from zdd_migrate.model.verdict import LawResult, Rollback, Trial, When
+from zdd_migrate.postgres.catalog import read_schema
+from zdd_migrate.postgres.servers import Server
+from zdd_migrate.verify.code import Code, Effort, label
+from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.judge import Limits, trial
+from zdd_migrate.verify.shapes import Shape
+from zdd_migrate.verify.stage import Stage
+from zdd_migrate.verify.versions import Session, SyntheticSession
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Bench:
+    """One verification under way, and what it has seen so far."""
+
+    server: Server
+    stage: Stage
+    plan: Plan
+    code: Code
+    effort: Effort
+    limits: Limits
+    say: Say
+    trials: list[Trial] = field(default_factory=list)
+    laws: list[LawResult] = field(default_factory=list)
+    rollbacks: list[Rollback] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    #: what new code can count on before contract: it must do with that when contract is undone
+    floor: list[Shape] = field(default_factory=list)
+
+    def steady(
+        self,
+        database: str,
+        phase: str,
+        name: str,
+        *,
+        expected: bool,
+        code: Code,
+        when: When = "steady",
+    ) -> None:
+        for version in code.of(name):
+            if not version.has_work:
+                continue
+            if name == "new":
+                self._fill_new_tables(database)
+            session = version.open(self.server, database)
+            if phase == Phase.SWITCH.value and isinstance(session, SyntheticSession):
+                self.floor = session.shapes if name == "new" else self.floor
+            try:
+                for _ in range(1 if version.depth == "command" else self.effort.rounds):
+                    session.work_once()
+            finally:
+                session.close()
+            self.trials.append(
+                trial(
+                    session.recorder.take(),
+                    phase=phase,
+                    when=when,
+                    code=label(version),
+                    expected=expected,
+                    limits=self.limits,
+                )
+            )
+
+    def _fill_new_tables(self, database: str) -> None:
+        """Rows to work from in tables that the migration creates."""
+        fresh = [s.name for s in self.stage.new if s.name not in self.stage.before.tables]
+        if fresh:
+            with self.server.connect(database) as connection:
+                here = [n for n in fresh if n in read_schema(connection).tables]
+                self.notes += fill(connection, self.stage.after, here, 50)
+
+    def open(self, database: str, names: Sequence[str], code: Code) -> dict[str, Session]:
+        return {
+            label(version): version.open(self.server, database)
+            for name in names
+            for version in code.of(name)
+            if version.has_work
+        }
+
+    def collect(
+        self, sessions: dict[str, Session], phase: str, when: When, step: str | None
+    ) -> None:
+        """What made-up versions did while a step ran; commands are judged by whole runs."""
+        for name, session in sessions.items():
+            if "command" in name:
+                continue
+            self.trials.append(
+                trial(
+                    session.recorder.take(),
+                    phase=phase,
+                    when=when,
+                    code=name,
+                    expected=True,
+                    limits=self.limits,
+                    step=step,
+                )
+            )
+
+    def close(self, sessions: dict[str, Session], phase: str, when: When) -> None:
+        for name, session in sessions.items():
+            session.stop()
+            left = session.recorder.take()
+            session.close()
+            if "command" in name:
+                # one run of a program may outlast any step: its own limit applies, not a
+                # statement's
+                limits = Limits(longest_wait_ms=float("inf"))
+            elif left.errors:
+                limits = self.limits
+            else:
+                continue
+            self.trials.append(
+                trial(left, phase=phase, when=when, code=name, expected=True, limits=limits)
+            )

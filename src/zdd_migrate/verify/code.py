@@ -1,0 +1,59 @@
+"""Both code versions at once, at every depth, and how hard they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from zdd_migrate.verify.shapes import Shape
+from zdd_migrate.verify.synthetic import Ledger
+from zdd_migrate.verify.versions import CodeVersion, Command, Synthetic
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try. `settle_s` is how long the load runs on around each step."""
+
+    rounds: int = 6
+    settle_s: float = 0.15
+    rows: int = 3000
+    every_undo: bool = True
+
+    @classmethod
+    def quick(cls) -> Effort:
+        """Enough for every push: fewer rounds and rows, and one way back, the longest."""
+        return cls(rounds=2, settle_s=0.05, rows=300, every_undo=False)
+
+
+@dataclass(slots=True)
+class Code:
+    """Both code versions on one lineage of databases."""
+
+    synthetic: dict[str, Synthetic]
+    commands: dict[str, list[Command]]
+
+    def of(self, name: str) -> list[CodeVersion]:
+        return [self.synthetic[name], *self.commands[name]]
+
+    def without_commands(self) -> Code:
+        """The made-up versions alone, with the same ledgers."""
+        return Code(self.synthetic, {name: [] for name in self.commands})
+
+    def with_new(self, shapes: Sequence[Shape]) -> Code:
+        """The same versions, the new one keeping to these shapes."""
+        new = replace(self.synthetic["new"], shapes=shapes)
+        return Code({**self.synthetic, "new": new}, self.commands)
+
+    def branch(self) -> Code:
+        """The same versions for a copy of the database: ledgers go on separately."""
+        copies = {}
+        for name, version in self.synthetic.items():
+            ledger = Ledger()
+            ledger.rows = version.ledger.snapshot()
+            copies[name] = replace(version, ledger=ledger)
+        return Code(copies, self.commands)
+
+
+def label(version: CodeVersion) -> str:
+    """How a verdict calls a code version: its name, and its depth unless made up."""
+    return version.name if version.depth == "synthetic" else f"{version.name} {version.depth}"

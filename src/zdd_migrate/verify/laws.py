@@ -1,0 +1,99 @@
+"""What must hold of the data and of the schema, looked at after every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from zdd_migrate.model.plan import Law, Phase
+from zdd_migrate.model.verdict import LawResult
+from zdd_migrate.postgres.compare import differences, snapshot
+from zdd_migrate.verify.bench import Bench
+from zdd_migrate.verify.code import Code
+from zdd_migrate.verify.shapes import Shape
+from zdd_migrate.verify.synthetic import Ledger, compare_ledger
+
+
+def check_laws(bench: Bench, database: str, phase: Phase) -> None:
+    """The laws of the plan that are meant to hold in a phase."""
+    with bench.server.connect(database) as connection:
+        for law in bench.plan.laws:
+            if law.since.number <= phase.number <= law.until.number:
+                bench.laws.append(_check(connection, law, phase.value))
+
+
+def check_ledgers(bench: Bench, database: str, phase: str) -> None:
+    """No write that a client was told of may be missing or changed."""
+    sides: list[tuple[str, Sequence[Shape]]] = []
+    if phase != Phase.CONTRACT.value:
+        sides.append(("old", bench.stage.old))
+    if phase in (Phase.SWITCH.value, Phase.CONTRACT.value):
+        sides.append(("new", bench.stage.new))
+    with bench.server.connect(database) as connection:
+        for name, shapes in sides:
+            _ledger(bench, connection, bench.code.synthetic[name].ledger, shapes, phase, name)
+        if phase == Phase.CONTRACT.value:
+            # what old code wrote must have come through: by key and common columns
+            ledger = bench.code.synthetic["old"].ledger
+            _ledger(bench, connection, ledger, bench.stage.new, phase, "old")
+
+
+def _ledger(
+    bench: Bench,
+    connection: psycopg.Connection,
+    ledger: Ledger,
+    shapes: Sequence[Shape],
+    phase: str,
+    name: str,
+) -> None:
+    law = f"no write acknowledged to {name} code is lost"
+    try:
+        missing, differing, example = compare_ledger(connection, ledger, shapes)
+    except psycopg.Error as error:
+        said = " ".join(str(error).split())[:200]
+        bench.laws.append(LawResult(law, phase, False, 1, said))
+        return
+    bench.laws.append(
+        LawResult(law, phase, not (missing or differing), missing + differing, example)
+    )
+
+
+def check_end(bench: Bench, database: str) -> None:
+    """The schema that contract leaves is the one the plain migration would have made."""
+    if bench.stage.end is None:
+        return
+    with bench.server.connect(database) as connection:
+        found = differences(bench.stage.end, snapshot(connection))
+    bench.laws.append(
+        LawResult(
+            "the end schema equals the plain migration's",
+            Phase.CONTRACT.value,
+            not found,
+            len(found),
+            "; ".join(found[:3])[:400],
+        )
+    )
+
+
+def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple[int, str]:
+    """How many acknowledged rows are missing or changed at the start's shape, and an example."""
+    total, example = 0, ""
+    for version in code.synthetic.values():
+        try:
+            missing, differing, one = compare_ledger(connection, version.ledger, bench.stage.old)
+        except psycopg.Error as error:
+            return 1, f"the rows cannot be compared: {' '.join(str(error).split())[:120]}"
+        total += missing + differing
+        example = example or one
+    return total, example
+
+
+def _check(connection: psycopg.Connection, law: Law, phase: str) -> LawResult:
+    query = f"SELECT count(*) FROM ({law.query}) v"
+    try:
+        row = connection.execute(query.encode()).fetchone()
+    except psycopg.Error as error:
+        return LawResult(law.name, phase, False, 1, " ".join(str(error).split())[:200])
+    assert row is not None
+    return LawResult(law.name, phase, row[0] == 0, int(row[0]))

@@ -1,0 +1,37 @@
+"""A plain migration, run as it is while the old code works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import psycopg
+
+from zdd_migrate.model.verdict import LawResult
+from zdd_migrate.verify.bench import Bench
+
+
+def run_plain(bench: Bench, database: str, sources: Sequence[str], in_transaction: bool) -> None:
+    """Run its statements under the old code's load."""
+    sessions = bench.open(database, ("old",), bench.code)
+    runner = bench.server.connect(database, application_name="zdd-migrate migration")
+    try:
+        for session in sessions.values():
+            session.start()
+        time.sleep(bench.effort.settle_s)
+        try:
+            if in_transaction:
+                with runner.transaction():
+                    for statement in sources:
+                        runner.execute(statement.encode())
+            else:
+                for statement in sources:
+                    runner.execute(statement.encode())
+        except psycopg.Error as error:
+            said = " ".join(str(error).split())[:300]
+            bench.laws.append(LawResult("the migration runs", "migration", False, 1, said))
+        time.sleep(bench.effort.settle_s * 2)
+        bench.collect(sessions, "migration", "during", None)
+    finally:
+        runner.close()
+        bench.close(sessions, "migration", "during")
