@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -16,9 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--require-pg`: a missing server fails; `--postgres`: which one."""
+    """`--require-pg`: a missing server fails; `--postgres`: which one; `--every-major`: stories are
+    tried on each of their majors, not on one of them."""
     parser.addoption("--require-pg", action="store_true", help="fail, not skip, without Postgres")
     parser.addoption("--postgres", default=os.environ.get("ZDD_TEST_POSTGRES", "embedded"))
+    parser.addoption("--every-major", action="store_true", help="stories on all their majors")
 
 
 def _required(config: pytest.Config) -> bool:
@@ -40,6 +43,28 @@ def pg_server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield found
     finally:
         running.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def server_of(
+    request: pytest.FixtureRequest, pg_server: Server
+) -> Iterator[Callable[[int], Server]]:
+    """A server of a major, each started once; where there is none of it the test is skipped."""
+    spec = str(request.config.getoption("--postgres"))
+    started = {pg_server.major: pg_server}
+    with ExitStack() as stack:
+
+        def find(major: int) -> Server:
+            if major not in started:
+                try:
+                    started[major] = stack.enter_context(server(spec, major=major))
+                except EnvironmentFailedError as error:
+                    if _required(request.config):
+                        pytest.fail(f"a Postgres {major} is required here: {error}")
+                    pytest.skip(f"no Postgres {major}: {error}")
+            return started[major]
+
+        yield find
 
 
 @pytest.fixture
