@@ -121,18 +121,29 @@ def starting_schema(
             )
         from zdd_migrate.reading.schema_source import load_schema_file
 
-        return load_schema_file(Path(wanted), pg)
+        loaded = load_schema_file(Path(wanted), pg)
+        tell_gaps(loaded[0])
+        return loaded
     from zdd_migrate.operations.walk import replay
 
     found = Schema()
     earlier = _earlier(paths, history or config.history, source)
     for migration in earlier:
         replay(migration.statements, found)
-    found.complete = bool(earlier)
+    found.complete = bool(earlier) and not found.gaps
+    tell_gaps(found)
     text = "\n".join(
         f"{statement.sql};" for migration in earlier for statement in migration.statements
     )
     return found, text
+
+
+def tell_gaps(schema: Schema) -> None:
+    """Say on stderr what of the starting schema was not understood."""
+    for gap in schema.gaps[:3]:
+        click.echo(f"zdd-migrate: {gap} (so what it defines is not known)", err=True)
+    if len(schema.gaps) > 3:
+        click.echo(f"zdd-migrate: … and {len(schema.gaps) - 3} more", err=True)
 
 
 def _earlier(paths: Sequence[str], history: str | None, source: str | None) -> list[Migration]:

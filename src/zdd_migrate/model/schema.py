@@ -262,8 +262,9 @@ class Schema:
     """All objects of a database that migrations touch.
 
     `complete` says whether this is known to be the whole truth: True for a live catalog or a
-    replayed history, False when only the migration itself was given. An object missing from an
-    incomplete schema is unknown, not absent.
+    replayed history, False when only the migration itself was given, or when a statement of the
+    history was not understood (`gaps` says which). An object missing from an incomplete schema is
+    unknown, not absent.
     """
 
     tables: dict[QName, Table] = field(default_factory=dict)
@@ -285,6 +286,8 @@ class Schema:
     session_path: tuple[str, ...] = (DEFAULT_SCHEMA,)
     session_settings: dict[str, str] = field(default_factory=dict)
     complete: bool = False
+    #: statements behind this schema that were not understood, as `file:line: reason`
+    gaps: list[str] = field(default_factory=list)
     #: indexes by table and dependents, maintained by `put_index`/`drop_index`
     _indexes_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
     _children_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
@@ -307,6 +310,7 @@ class Schema:
             session_path=self.session_path,
             session_settings=dict(self.session_settings),
             complete=self.complete,
+            gaps=list(self.gaps),
             _indexes_of={k: list(v) for k, v in self._indexes_of.items()},
             _children_of={k: list(v) for k, v in self._children_of.items()},
         )

@@ -42,10 +42,17 @@ class Explained:
 
 
 def replay(statements: Iterable[Statement], schema: Schema) -> None:
-    """Apply one migration's statements to `schema` in place, without asking for effects."""
+    """Apply one migration's statements to `schema` in place, without asking for effects.
+
+    What was not understood leaves a gap: from there on the schema is not the whole truth.
+    """
     schema.new_session()
     for statement in statements:
         for operation in statement.operations:
+            if isinstance(operation, NotUnderstood):
+                at = f"{statement.span.path}:{statement.span.line}"
+                schema.gaps.append(f"{at}: {operation.reason}")
+                schema.complete = False
             operation.apply(schema)
 
 

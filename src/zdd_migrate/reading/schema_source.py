@@ -17,5 +17,5 @@ def load_schema_file(path: Path, pg_version: int = DEFAULT_PG) -> tuple[Schema, 
     for migration in read_paths([str(path)]):
         replay(migration.statements, schema)
         texts.append(Path(migration.path).read_text(encoding="utf-8-sig"))
-    schema.complete = True
+    schema.complete = not schema.gaps
     return schema, "\n".join(texts)
