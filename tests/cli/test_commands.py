@@ -181,6 +181,7 @@ BAD: dict[str, tuple[list[str], bytes | None, int, str]] = {
         ["verify", "{f}", "--schema", "{f}", "--postgres", "sqlite"], b"SELECT 1;", 2, "choose auto",
     ),
     "a plan of what is not understood": (["plan", "{f}"], b"ALTER TABLE x FROB;", 2, "not understood"),
+    "a plan of nothing": (["plan", "{f}", "-o", "{d}/plan"], b"-- later\n", 2, "no statement"),
     "nothing known to verify on": (["verify", "{f}"], b"SELECT 1;", 2, "--schema"),
 }  # fmt: skip
 
@@ -210,6 +211,18 @@ def test_an_empty_file_is_fine(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert "nothing found in 0 statements" in done.stdout
+
+
+def test_a_schema_that_is_not_understood_is_told(tmp_path: Path) -> None:
+    """By file and line on stderr; the verdict says what it takes for granted."""
+    (tmp_path / "s.sql").write_text("CREATE TABLE a (id int);\nCREATE TABLE b (id int;\n")
+    (tmp_path / "m.sql").write_text("DROP TABLE b;")
+
+    done = run("check", tmp_path / "m.sql", "--schema", tmp_path / "s.sql", "--format", "json")
+
+    assert f"{tmp_path / 's.sql'}:2: " in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert any(f["assumed"] for f in json.loads(done.stdout)["findings"])
 
 
 def test_a_syntax_error_costs_itself_alone(tmp_path: Path) -> None:
@@ -244,6 +257,51 @@ def test_verify_json_and_the_verdict_file(files: Path) -> None:
     assert {"from", "to", "schema_restored", "rows_lost"} <= result["rollbacks"][0].keys()
     assert kept["plan_hash"]
     assert kept["verdict"] == "pass"
+
+
+@pytest.mark.pg
+def test_a_schema_that_does_not_apply_is_named_by_file_and_line(tmp_path: Path) -> None:
+    """Also in a directory, where the lines of several files become one script."""
+    history = tmp_path / "history"
+    history.mkdir()
+    (history / "1_a.sql").write_text("CREATE TABLE a (id int);\n")
+    (history / "2_b.sql").write_text("\n-- two\nALTER TABLE a ADD b nowhere;\n")
+    (tmp_path / "m.sql").write_text("ALTER TABLE a DROP COLUMN id;")
+
+    done = run("verify", tmp_path / "m.sql", "--schema", history, "--postgres", "embedded")
+
+    assert done.returncode == 2
+    assert f"{history / '2_b.sql'}:3: does not apply" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.pg
+def test_a_plan_whose_schema_has_moved_is_refused(files: Path) -> None:
+    """Its steps were made for other tables than these."""
+    plan, moved = files / "plan", files / "moved.sql"
+    run("plan", files / "migration.sql", "--schema", files / "before.sql", "-o", plan)
+    moved.write_text(BEFORE + "ALTER TABLE users ALTER COLUMN user_name TYPE varchar(9);")
+
+    done = run("verify", plan, "--schema", moved, "--quick", "--postgres", "embedded")
+
+    assert done.returncode == 2, done.stdout
+    assert "is not the one plan" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.pg
+def test_a_program_that_does_not_start_is_named(files: Path) -> None:
+    """It is the caller's word that is wrong, not the plan."""
+    plan = files / "plan"
+    run("plan", files / "migration.sql", "--schema", files / "before.sql", "-o", plan)
+
+    done = run(
+        "verify", plan, "--quick", "--postgres", "embedded", "--old", "command:/no/such/program"
+    )
+
+    assert done.returncode == 2, done.stdout
+    assert "/no/such/program" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.pg

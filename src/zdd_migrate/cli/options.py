@@ -125,6 +125,7 @@ def starting_schema(
         tell_gaps(loaded[0])
         return loaded
     from zdd_migrate.operations.walk import replay
+    from zdd_migrate.reading.schema_source import script
 
     found = Schema()
     earlier = _earlier(paths, history or config.history, source)
@@ -132,10 +133,7 @@ def starting_schema(
         replay(migration.statements, found)
     found.complete = bool(earlier) and not found.gaps
     tell_gaps(found)
-    text = "\n".join(
-        f"{statement.sql};" for migration in earlier for statement in migration.statements
-    )
-    return found, text
+    return found, script(earlier)
 
 
 def tell_gaps(schema: Schema) -> None:

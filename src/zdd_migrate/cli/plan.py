@@ -68,6 +68,8 @@ def command(
     for migration in migrations:
         if migration.planned:
             raise InputError(f"{migration.path}: this is a phase of a plan already")
+    if not any(migration.statements for migration in migrations):
+        raise InputError(f"{', '.join(paths)}: no statement in it, so there is nothing to plan")
     start, before = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
     answers = dict(
         parse_answer(kind, text)

@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from zdd_migrate.errors import PlanMovedError
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.schema import Schema
 
 
@@ -22,6 +24,17 @@ def fingerprint(schema: Schema, relations: Iterable[QName]) -> str:
     described = {str(name): _describe(schema, name) for name in sorted(set(relations))}
     text = json.dumps(described, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def require_same_schema(plan: Plan, schema: Schema) -> None:
+    """PlanMovedError unless what the plan touches looks as it did when the plan was made."""
+    found = fingerprint(schema, plan.touches)
+    if found != plan.schema_hash:
+        tables = ", ".join(str(t) for t in plan.touches)
+        raise PlanMovedError(
+            f"the schema of {tables} is not the one plan {plan.name} was made for (its hash is "
+            f"{found}, not {plan.schema_hash}); make the plan anew with --schema DATABASE_URL"
+        )
 
 
 def _describe(schema: Schema, name: QName) -> Any:

@@ -39,6 +39,13 @@ class Binaries:
         """The path of a program."""
         return str(self.directory / name)
 
+    def has_extension(self, name: str) -> bool:
+        """Whether CREATE EXTENSION would find it here."""
+        said = _ask(self.program("pg_config"), "--sharedir")
+        shares = [Path(said.strip())] if said else []
+        shares += [self.directory.parent / "share/postgresql", self.directory.parent / "share"]
+        return any((share / "extension" / f"{name}.control").is_file() for share in shares)
+
 
 def system() -> list[Binaries]:
     """Installed servers, the newest first."""
@@ -84,11 +91,16 @@ def _binaries(directory: Path, provider: str) -> Binaries | None:
 
 @lru_cache(maxsize=32)
 def _version(program: str) -> str | None:
-    try:
-        said = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=20, check=False
-        ).stdout
-    except OSError:
-        return None
+    said = _ask(program, "--version")
     match = re.search(r"(\d+(?:\.\d+|beta\d+|rc\d+|devel)?)", said)
     return match[1] if match else None
+
+
+def _ask(program: str, option: str) -> str:
+    """What a program prints; nothing when it cannot be started."""
+    try:
+        return subprocess.run(
+            [program, option], capture_output=True, text=True, timeout=20, check=False
+        ).stdout
+    except OSError:
+        return ""

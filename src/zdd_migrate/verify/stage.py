@@ -11,9 +11,11 @@ import psycopg
 from zdd_migrate.errors import EnvironmentFailedError, InputError
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
+from zdd_migrate.postgres import binaries
 from zdd_migrate.postgres.catalog import read_schema
 from zdd_migrate.postgres.compare import snapshot
 from zdd_migrate.postgres.servers import Server
+from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
 from zdd_migrate.verify.data import fill
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
@@ -164,18 +166,41 @@ def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Se
         if piece.kind not in ("statement", "broken"):
             continue
         try:
-            connection.execute(_trusted(piece.text))
+            _run(connection, piece.text)
         except psycopg.Error as error:
-            line = sql[: piece.start].count("\n") + 1
-            said = " ".join(str(error).split())
+            at = place(sql, piece.start, origin)
+            said = " ".join((error.diag.message_primary or str(error)).split())
             missing = _EXTENSION.search(said)
             if missing is not None:
                 raise EnvironmentFailedError(
-                    f"{origin}:{line}: extension {missing[1]} is not available on this "
-                    f"{server.provider} Postgres {server.version}; use a server that has it: "
-                    "--postgres system, testcontainers or a database URL"
+                    f"{at}: extension {missing[1]} is not available on this {server.provider} "
+                    f"Postgres {server.version}; {_elsewhere(missing[1])}"
                 ) from None
-            raise InputError(f"{origin}:{line}: does not apply: {said[:200]}") from None
+            raise InputError(f"{at}: does not apply: {said[:200]}") from None
+
+
+def _run(connection: psycopg.Connection, sql: str) -> None:
+    """Run one statement of a script whose tool may have run it in a transaction."""
+    try:
+        connection.execute(_trusted(sql))
+    except psycopg.errors.NoActiveSqlTransaction:  # LOCK TABLE, DECLARE …
+        with connection.transaction():
+            connection.execute(_trusted(sql))
+
+
+def _elsewhere(extension: str) -> str:
+    """Which servers have an extension, for people who need one that has."""
+    having = {
+        f"--postgres {place_.provider} --pg-version {place_.major} (it has {extension})": None
+        for place_ in (*binaries.system(), *binaries.embedded())
+        if place_.has_extension(extension)
+    }
+    if having:
+        return "use " + " or ".join(having)
+    return (
+        f"no server on this machine has {extension}: install it, or use --postgres testcontainers "
+        "or a database URL"
+    )
 
 
 def table_names(shapes_: Sequence[Shape]) -> list[QName]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
+from zdd_migrate.plan.fingerprint import require_same_schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.bench import Bench, Say
 from zdd_migrate.verify.code import Code, Effort
@@ -34,6 +35,7 @@ def verify_plan(
     effort = effort or Effort()
     say("building the starting schema and rows")
     stage = set_up(server, schema_sql, plan.sources, seed_sql=seed_sql, rows=effort.rows)
+    require_same_schema(plan, stage.before)
     bench = Bench(server, stage, plan, _code(stage, old, new), effort, limits or Limits(), say)
     walk_plan(bench)
     return _verdict(bench, stage)
