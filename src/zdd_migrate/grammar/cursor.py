@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from zdd_migrate.grammar.errors import UnreadError
-from zdd_migrate.grammar.tokens import NUMBER, QUOTED, STRING, WORD, Token, tokenise
+from zdd_migrate.grammar.literals import string_value
+from zdd_migrate.grammar.tokens import NUMBER, OP, QUOTED, STRING, WORD, Token, tokenise
 from zdd_migrate.model.names import QName
 
 T = TypeVar("T")
@@ -173,7 +174,11 @@ class Cursor:
         if token is None or token.kind != STRING:
             raise self.unread("a string was expected")
         self.i += 1
-        return string_value(token.text)
+        escape = "\\"
+        if self.up() == "UESCAPE" and (given := self.token(1)) is not None and given.kind == STRING:
+            escape = given.text[1:-1]
+            self.i += 2
+        return string_value(token.text, escape)
 
     def integer(self) -> int:
         """Read an integer, signed or not."""
@@ -233,12 +238,13 @@ class Cursor:
         start = self.i
         case_depth = 0
         previous = ""
+        operand = False  # whether an operand must follow, so that no clause can
         while not self.done:
             up = self.up()
             first = self.i == start
             if up in _OPEN:
                 self.skip_group()
-                previous = ")"
+                previous, operand = ")", False
                 continue
             if up == "CASE" and previous != ".":
                 case_depth += 1
@@ -249,7 +255,7 @@ class Cursor:
                     break
                 if (
                     up in stops
-                    and previous not in (".", "::", "AS", *_OPERATORS)
+                    and not operand
                     and not (
                         (up == "NOT" and (previous == "IS" or self.up(1) in _NOT_OPERATORS))
                         or (up == "NULL" and previous in ("NOT", "IS"))
@@ -261,6 +267,7 @@ class Cursor:
                 break
             token = self.tokens[self.i]
             previous = token.up or token.kind
+            operand = token.kind == OP or previous in _BEFORE_OPERANDS
             self.i += 1
         if self.i == start:
             raise self.unread("an expression was expected")
@@ -310,7 +317,7 @@ class Cursor:
         while True:
             if self.at("["):
                 self.skip_group()
-            elif self.at("[]") or self.at("ARRAY"):
+            elif self.at("ARRAY"):
                 self.i += 1
             else:
                 return
@@ -322,56 +329,5 @@ class Cursor:
             self.i += 1
 
 
-_OPERATORS = frozenset(
-    [
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "^",
-        "|",
-        "||",
-        "&",
-        "#",
-        "~",
-        "<",
-        ">",
-        "=",
-        "<=",
-        ">=",
-        "<>",
-        "!=",
-        "->",
-        "->>",
-        "#>",
-        "#>>",
-        "@>",
-        "<@",
-        "&&",
-        "::",
-        "AND",
-        "OR",
-    ]
-)
+_BEFORE_OPERANDS = frozenset(["AND", "OR", "AS"])
 _NOT_OPERATORS = frozenset(["IN", "LIKE", "ILIKE", "BETWEEN", "SIMILAR", "DISTINCT"])
-
-
-def string_value(text: str) -> str:
-    """The value of a string literal given its source text ('…', E'…', $tag$…$tag$)."""
-    if text.startswith("$"):
-        tag_end = text.index("$", 1) + 1
-        return text[tag_end : len(text) - tag_end]
-    quote = text.index("'")
-    body = text[quote + 1 : -1].replace("''", "'")
-    if text[:1] in "Ee":
-        out: list[str] = []
-        escaped = iter(body)
-        for ch in escaped:
-            if ch == "\\":
-                nxt = next(escaped, "")
-                out.append({"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}.get(nxt, nxt))
-            else:
-                out.append(ch)
-        return "".join(out)
-    return body

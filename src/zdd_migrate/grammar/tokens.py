@@ -1,20 +1,21 @@
-"""Tokens of one statement: sqlglot's cuts, our own small view of them."""
+"""Tokens of one statement, cut as Postgres' own scanner cuts them.
+
+One regular expression knows Postgres' lexical rules: nested comments, dollar quotes, `U&"…"`,
+strings that go on in the next line, operators glued together. It is held to libpg_query's scanner,
+token by token, in the tests.
+"""
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 from zdd_migrate.grammar.errors import UnreadError
-
-if TYPE_CHECKING:
-    from sqlglot.tokens import Tokenizer
+from zdd_migrate.grammar.literals import unicode_escaped
 
 #: kinds of tokens
 WORD, QUOTED, STRING, NUMBER, OP = "word", "quoted", "string", "number", "op"
-
-_WORD = re.compile(r"[^\W\d][\w$]*")
+#: names are cut off there, in bytes of UTF-8 (NAMEDATALEN - 1)
+LONGEST_NAME = 63
 
 
 class Token:
@@ -40,120 +41,143 @@ class Token:
     def name(self) -> str:
         """The identifier as Postgres stores it: unquoted folded to lower case, quoted verbatim."""
         if self.kind == WORD:
-            return self.text.lower()
-        if self.kind == QUOTED:
-            return self.text[1:-1].replace('""', '"')
-        raise UnreadError(f"a name was expected, not {self.text}", self.start)
+            name = folded(self.text)
+        elif self.kind == QUOTED:
+            name = self.text[1:-1].replace('""', '"')
+        else:
+            raise UnreadError(f"a name was expected, not {self.text}", self.start)
+        return name if len(name) <= LONGEST_NAME and name.isascii() else _cut_off(name)
 
 
-@lru_cache(maxsize=1)
-def _tokenizer() -> Tokenizer:
-    from sqlglot.dialects.postgres import Postgres
+def folded(word: str) -> str:
+    """An unquoted identifier in lower case; letters beyond ASCII stay as they are."""
+    if word.isascii():
+        return word.lower()
+    return "".join(c.lower() if c.isascii() else c for c in word)
 
-    return Postgres().tokenizer()
+
+def _cut_off(name: str) -> str:
+    """The name's first 63 bytes, no letter cut in two."""
+    return name.encode(errors="surrogatepass")[:LONGEST_NAME].decode(errors="ignore")
+
+
+#: how an identifier begins and goes on: letters, _ and whatever is not ASCII, then digits and $ too;
+#: spelt by what it is not, because ranges over all of Unicode take long to compile
+_FIRST, _LATER = r"[^\x00-@\[-^`{-\x7f]", r"[^\x00-\x23\x25-/:-@\[-^`{-\x7f]"
+_SPACE = r"[ \t\n\r\f\v]"
+_STRING = r"'[^']*(?:''[^']*)*'"
+_ESCAPED = r"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'"
+#: a literal goes on in the next line, with nothing but white space and comments between
+_GOES_ON = rf"(?:(?:[ \t\f\v]|--[^\r\n]*+)*[\r\n](?:{_SPACE}|--[^\r\n]*+)*"
+_DIGITS = r"[0-9](?:_?[0-9])*"
+_TOKEN = re.compile(
+    rf"""
+    {_SPACE}*(?:
+      (?P<word>{_FIRST}{_LATER}*+(?!['"&]))
+    | (?P<mark>[,()\[\];])
+    | (?P<quoted>"[^"]*(?:""[^"]*)*")
+    | (?P<number>0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+
+        |(?:{_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?|\$[0-9]+)
+    | (?P<comment>--[^\r\n]*)
+    | (?P<block>/\*)
+    | (?P<string>(?:[bBxXnN]|[uU]&)?{_STRING}{_GOES_ON}{_STRING})*
+        |[eE]{_ESCAPED}{_GOES_ON}{_ESCAPED})*)
+    | (?P<unicode>[uU]&"[^"]*(?:""[^"]*)*")
+    | (?P<dollar>\$(?:{_FIRST}[^\x00-/:-@\[-^`{{-\x7f]*)?\$)
+    | (?P<dots>\.\.|\.|::|:=|:)
+    | (?P<operator>[~!@\#^&|`?+\-*/%<>=]+)
+    | (?P<glued>{_FIRST}{_LATER}*)
+    | (?P<end>\Z)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_PART = re.compile(r"/\*|\*/")
+_ESCAPE = re.compile(r"\s*UESCAPE\s*'(.)'", re.IGNORECASE)
 
 
 def tokenise(sql: str) -> list[Token]:
     """The tokens of one statement, comments left out. Raises UnreadError where it cannot be cut."""
-    from sqlglot.errors import TokenError
-
-    try:
-        raw = _tokenizer().tokenize(sql)
-    except TokenError as error:
-        raise UnreadError(f"the text cannot be cut into tokens: {_one_line(error)}", 0) from None
-    if len(raw) > 1 and _is_swallowed(raw[1]):
-        return _uncommanded(sql, raw[0].start, raw[0].end + 1)
     tokens: list[Token] = []
     append = tokens.append
+    match_at = _TOKEN.match
     at = 0
-    for cut in raw:
-        start, end = cut.start, cut.end + 1
-        if start > at and not _is_gap(sql[at:start]):
-            raise UnreadError(f"the text cannot be cut into tokens: {sql[at:start][:40]!r}", at)
-        at = end
-        text = sql[start:end]
-        first = text[:1]
-        if first == '"':
-            append(Token(QUOTED, text, "", start, end))
-        elif (
-            first == "'"
-            or (first in "EeBbXxNnUu" and "'" in text[:3])
-            or (first == "$" and len(text) > 1)
-        ):
-            append(Token(STRING, text, "", start, end))
-        elif first.isdigit() or (first == "." and len(text) > 1):
-            append(Token(NUMBER, text, "", start, end))
-        elif first.isalpha() or first == "_":
-            if text.isidentifier() or "$" in text:
-                append(Token(WORD, text, text.upper(), start, end))
-            else:  # several words in one cut (PRIMARY KEY): one token each
-                for word in _WORD.finditer(text):
-                    begin = start + word.start()
-                    append(Token(WORD, word[0], word[0].upper(), begin, begin + len(word[0])))
-        else:
-            append(Token(OP, text, text, start, end))
-    return _join_unicode_names(sql, tokens)
+    while True:
+        match = match_at(sql, at)
+        if match is None:
+            raise _uncut(sql, at)
+        kind = match.lastgroup
+        assert kind is not None
+        start, at = match.span(kind)
+        if kind == "word" or kind == "glued":
+            text = sql[start:at]
+            append(Token(WORD, text, text.upper() if text.isascii() else text, start, at))
+        elif kind == "mark" or kind == "dots":
+            text = sql[start:at]
+            append(Token(OP, text, text, start, at))
+        elif kind == "quoted":
+            append(Token(QUOTED, sql[start:at], "", start, at))
+        elif kind == "string":
+            append(Token(STRING, sql[start:at], "", start, at))
+        elif kind == "number":
+            append(Token(NUMBER, sql[start:at], "", start, at))
+        elif kind == "operator":
+            at = _operator_end(sql, start, at)
+            text = sql[start:at]
+            append(Token(OP, text, text, start, at))
+        elif kind == "block":
+            at = _comment_end(sql, start)
+        elif kind == "dollar":
+            at = _dollar_end(sql, start, at)
+            append(Token(STRING, sql[start:at], "", start, at))
+        elif kind == "unicode":
+            name, at = _unicode_name(sql, start, at)
+            append(Token(QUOTED, name, "", start, at))
+        elif kind == "end":
+            return tokens
 
 
-def _is_swallowed(cut: Any) -> bool:
-    """Whether a token is the unread rest of a statement that sqlglot takes for a command."""
-    return bool(cut.token_type.name == "STRING" and cut.end - cut.start + 1 < len(cut.text))
+def _uncut(sql: str, at: int) -> UnreadError:
+    """Why nothing more can be cut."""
+    rest = sql[at:].lstrip(" \t\n\r\f\v")
+    at = len(sql) - len(rest)
+    kinds = {"'": "a string that never ends", '"': "a quoted name that never ends"}
+    what = kinds.get(rest[0], f"{rest[:20]!r} is nothing in SQL")
+    return UnreadError(f"the text cannot be cut into tokens: {what}", at)
 
 
-def _is_gap(text: str) -> bool:
-    """Whether there is nothing but white space and comments: a token left out is a misreading."""
-    stripped = text.strip("\ufeff\x00 \t\r\n\f\v\xa0")
-    return not stripped or stripped.startswith(("--", "/*"))
+def _operator_end(sql: str, start: int, end: int) -> int:
+    """Where an operator ends: before a comment, and before a sign that is not part of it."""
+    text = sql[start:end]
+    for mark in ("--", "/*"):
+        if (found := text.find(mark, 1)) > 0:
+            text = text[:found]
+    if len(text) > 1 and text[-1] in "+-" and not any(c in "~!@#^&|`?%" for c in text):
+        text = text.rstrip("+-") or text[0]
+    return start + len(text)
 
 
-def _uncommanded(sql: str, start: int, end: int) -> list[Token]:
-    """After some first words (DO, REFRESH …) sqlglot takes the rest of the statement as one text.
-
-    Behind another word it cuts it like any other statement.
-    """
-    head = "SELECT "
-    word = sql[start:end]
-    shift = end - len(head)
-    rest = [
-        Token(t.kind, t.text, t.up, t.start + shift, t.end + shift)
-        for t in tokenise(head + sql[end:])[1:]
-    ]
-    return [Token(WORD, word, word.upper(), start, end), *rest]
+def _comment_end(sql: str, start: int) -> int:
+    depth, at = 1, start + 2
+    while depth:
+        part = _COMMENT_PART.search(sql, at)
+        if part is None:
+            raise UnreadError("a comment that never ends", start)
+        depth += 1 if part[0] == "/*" else -1
+        at = part.end()
+    return at
 
 
-def _join_unicode_names(sql: str, tokens: list[Token]) -> list[Token]:
-    """`U&"d\\0061ta"` is cut into three tokens; make it the one name that it is."""
-    if "&" not in sql:
-        return tokens
-    out: list[Token] = []
-    i = 0
-    while i < len(tokens):
-        t = tokens[i]
-        if (
-            t.up == "U"
-            and i + 2 < len(tokens)
-            and tokens[i + 1].text == "&"
-            and tokens[i + 1].start == t.end
-            and tokens[i + 2].start == tokens[i + 1].end
-        ):
-            body = tokens[i + 2]
-            if body.kind == QUOTED:
-                plain = re.sub(
-                    r"\\(?:\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4})|(\\))",
-                    lambda m: "\\" if m[3] else chr(int(m[1] or m[2], 16)),
-                    body.text,
-                )
-                out.append(Token(QUOTED, plain, "", t.start, body.end))
-                i += 3
-                continue
-            if body.kind == STRING:
-                out.append(Token(STRING, sql[t.start : body.end], "", t.start, body.end))
-                i += 3
-                continue
-        out.append(t)
-        i += 1
-    return out
+def _dollar_end(sql: str, start: int, at: int) -> int:
+    end = sql.find(sql[start:at], at)
+    if end < 0:
+        raise UnreadError("a dollar quote that never ends", start)
+    return end + at - start
 
 
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120]
+def _unicode_name(sql: str, start: int, at: int) -> tuple[str, int]:
+    """`U&"d\\0061ta"` as the plain quoted name that it is, and where it ends."""
+    escape, body = "\\", sql[start + 2 : at]
+    if (given := _ESCAPE.match(sql, at)) is not None:
+        escape, at = given[1], given.end()
+    plain = unicode_escaped(body[1:-1].replace('""', '"'), escape)
+    return '"' + plain.replace('"', '""') + '"', at

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
-from zdd_migrate.grammar.cursor import Cursor, string_value
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import STRING
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.names import QName

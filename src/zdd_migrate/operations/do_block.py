@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.grammar.cursor import Cursor, string_value
+from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.errors import UnreadError
+from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import STRING, WORD
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.plan import Phase

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.grammar.cursor import Cursor, string_value
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import QUOTED, STRING, WORD
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.schema import Schema
