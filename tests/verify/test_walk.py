@@ -294,6 +294,41 @@ def test_a_schema_that_does_not_apply_names_its_line(pg_server: Server) -> None:
         )
 
 
+def test_rows_without_a_key_are_updated_too(pg_server: Server) -> None:
+    """A table without any key is as easily broken as another."""
+    verdict = verify_migration(
+        [
+            """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN RAISE 'no updates'; END $$""",
+            "CREATE TRIGGER refuse BEFORE UPDATE ON log FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ],
+        in_transaction=False,
+        schema_sql="CREATE TABLE log (at timestamptz DEFAULT now(), said text)",
+        server=pg_server,
+        effort=QUICK,
+    )
+    broken = [e.statement for t in verdict.trials for e in t.errors if t.code == "old"]
+
+    assert any(s.startswith("UPDATE public.log SET said") for s in broken), explain(verdict)
+
+
+def test_tables_that_triggers_make_are_no_difference(pg_server: Server) -> None:
+    """A table for each row is the users' own design; only what the plan left behind counts."""
+    schema = """
+        CREATE TABLE pipes (id serial PRIMARY KEY, name text NOT NULL, old_note text);
+        CREATE FUNCTION make_events() RETURNS trigger LANGUAGE plpgsql AS $$
+          BEGIN EXECUTE format('CREATE TABLE events_%s (id int)', NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER make_events AFTER INSERT ON pipes FOR EACH ROW EXECUTE FUNCTION make_events();
+    """
+    plan = plan_of("ALTER TABLE pipes DROP COLUMN old_note", schema)
+
+    verdict = verify_plan(
+        plan, schema_sql=schema, server=pg_server, effort=Effort(rounds=1, settle_s=0.02, rows=20)
+    )
+
+    assert verdict.judgement is Judgement.PASS, explain(verdict)
+
+
 def test_nothing_to_try_is_inconclusive(pg_server: Server) -> None:
     """A migration that touches no table is not proven by trying nothing."""
     verdict = walk(plan_of("CREATE TYPE mood AS ENUM ('a')"), pg_server)

@@ -6,6 +6,7 @@ count, nor do schemas of our own (`zdd…`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import psycopg
@@ -123,14 +124,36 @@ def snapshot(connection: psycopg.Connection) -> dict[str, str]:
     return out
 
 
-def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """What `after` lacks, has besides, or has otherwise, one line each; empty when equal."""
+def differences(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    *,
+    grown: frozenset[str] = frozenset(),
+) -> list[str]:
+    """What `after` lacks, has besides, or has otherwise, one line each; empty when equal.
+
+    `grown` are objects that the users' own triggers make while rows are written (see `growth`):
+    more of their kind are no difference.
+    """
     out = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
-    out += [f"{name} was not there" for name in sorted(after.keys() - before.keys())]
+    out += [
+        f"{name} was not there"
+        for name in sorted(after.keys() - before.keys())
+        if _numberless(name) not in grown
+    ]
     for name in sorted(before.keys() & after.keys()):
         if before[name] != after[name]:
             out.append(f"{name} was {_flat(before[name])}, is {_flat(after[name])}")
     return out
+
+
+def growth(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]:
+    """The objects that came between two snapshots, with `#` for the numbers in their names."""
+    return frozenset(_numberless(name) for name in after.keys() - before.keys())
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def _flat(text: str) -> str:

@@ -64,7 +64,7 @@ def check_end(bench: Bench, database: str) -> None:
     if bench.stage.end is None:
         return
     with bench.server.connect(database) as connection:
-        found = differences(bench.stage.end, snapshot(connection))
+        found = differences(bench.stage.end, snapshot(connection), grown=bench.stage.grown)
     bench.laws.append(
         LawResult(
             "the end schema equals the plain migration's",

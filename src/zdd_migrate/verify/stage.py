@@ -13,7 +13,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.postgres import binaries
 from zdd_migrate.postgres.catalog import read_schema
-from zdd_migrate.postgres.compare import snapshot
+from zdd_migrate.postgres.compare import growth, snapshot
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
@@ -45,6 +45,8 @@ class Stage:
     #: failures that made-up statements of a version have where nothing was changed yet (old) or
     #: all is done (new): their own fault, by SQLSTATE and message
     own_faults: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    #: what the users' own triggers create when rows are written, numbers left out of the names
+    grown: frozenset[str] = frozenset()
 
 
 def set_up(
@@ -128,6 +130,7 @@ def _calibrate(stage: Stage, sources: Sequence[str]) -> None:
     plain = server.create_database(template=stage.start)
     with server.connect(plain) as connection:
         stage.own_faults["old"] = _own_faults(server, plain, "old", stage.old)
+        stage.grown = growth(stage.begin, snapshot(connection))
         try:
             for statement in sources:
                 connection.execute(_trusted(statement))

@@ -174,6 +174,8 @@ class SyntheticWriter:
         return dict(zip(keys, found[0], strict=True))
 
     def _update_each(self, shape: Shape, row: Row, sample: Row) -> None:
+        if not shape.key and not shape.copyable:
+            return  # a view without a key has nothing to tell one row from another
         for column in shape.columns:
             if column.name in shape.key or column.identity is not None:
                 continue
@@ -192,13 +194,14 @@ class SyntheticWriter:
 
     def _update_statement(self, shape: Shape, row: Row, values: Row) -> None:
         sets = ", ".join(f"{quote_ident(c)} = %s" for c in values)
-        where = " AND ".join(f"{quote_ident(k)} = %s" for k in shape.key)
+        where, key = _one_row(shape, row)
         self._execute(
-            f"UPDATE {quote_qname(shape.name)} SET {sets} WHERE {where}",
-            [*values.values(), *(row[k] for k in shape.key)],
+            f"UPDATE {quote_qname(shape.name)} SET {sets} WHERE {where}", [*values.values(), *key]
         )
 
     def _canonical(self, shape: Shape, row: Row, column: str) -> str | None:
+        if not shape.key:
+            return row.get(column)
         where = " AND ".join(f"{quote_ident(k)} = %s" for k in shape.key)
         found = self._execute(
             f"SELECT {quote_ident(column)}::text FROM {quote_qname(shape.name)} WHERE {where}",
@@ -416,6 +419,16 @@ def as_it_is(connection: psycopg.Connection, shape: Shape) -> Shape:
     there = {tuple(row[0]) for row in rows}
     uniques = tuple(u for u in shape.uniques if is_view or u in there)
     return replace(shape, uniques=uniques, copyable=shape.copyable and not is_view)
+
+
+def _one_row(shape: Shape, row: Row) -> tuple[str, list[Any]]:
+    """The condition that finds a row again, with its parameters; any row where there is no key."""
+    if not shape.key:
+        return f"ctid = (SELECT ctid FROM {quote_qname(shape.name)} LIMIT 1)", []
+    return (
+        " AND ".join(f"{quote_ident(k)} = %s" for k in shape.key),
+        [row[k] for k in shape.key],
+    )
 
 
 def compare_ledger(
