@@ -43,6 +43,21 @@ CASES = {
     "SELECT :'a;b'; SELECT :x;": 2,
     "SELECT 1\x00;SELECT 2": 2,
     'ALTER TABLE "weird;name" ADD COLUMN "c;" int; SELECT 1;': 2,
+    "SELECT {{ a; b }} FROM t; SELECT ${a;b}; SELECT 1": 3,
+    "{% if x; %}SELECT 1;{% endif %}": 2,
+    "SELECT {{ 'it }}; SELECT ' {{ ';": 2,
+    "SELECT 'x' \\gexec\nSELECT 2;": 2,
+    "SELECT 1 AS a \\gset\n\\echo it's :a\nSELECT 2;": 2,
+    "SELECT 1; \\echo it's done\nSELECT 2;": 2,
+    "SELECT 1\\; SELECT 2;": 2,
+    "\\echo hi \\\\ DROP TABLE users;": 1,
+    "SELECT 1 -- remark\r; SELECT 2": 2,
+    "-- remark\rDROP TABLE users;": 1,
+    "COPY t FROM stdin;\r\n1;2\r\n\\.\r\nSELECT 1;": 2,
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC\n SELECT 1;\nEND;\nSELECT 2;": 2,
+    "CREATE RULE r AS ON UPDATE TO t DO INSTEAD (DELETE FROM a; INSERT INTO b VALUES (';)'));": 1,
+    "SELECT $é$;$é$; SELECT 2": 2,
+    "SELECT a.end, b.case; SELECT 2": 2,
 }
 
 
@@ -63,9 +78,60 @@ def test_what_never_ends_costs_itself(opened: str) -> None:
     assert [p.kind for p in pieces if p.kind != "gap"] == ["statement", "broken", "statement"]
 
 
+def kinds(text: str) -> list[str]:
+    """The pieces' kinds, gaps left out."""
+    return [p.kind for p in split(text) if p.kind != "gap"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("SELECT (1;\nSELECT 2;\n", "a parenthesis that never ends"),
+        ("CREATE RULE r AS ON INSERT TO t DO (SELECT 1;\nSELECT 2;\n", "a parenthesis"),
+        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1;\nSELECT 2;\n", "a BEGIN ATOMIC"),
+    ],
+)
+def test_what_never_closes_costs_itself(text: str, problem: str) -> None:
+    """And says where it opened."""
+    broken, *rest = [p for p in split(text) if p.kind != "gap"]
+
+    assert broken.kind == "broken"
+    assert broken.problem.startswith(problem)
+    assert text[broken.opened] in "(B"
+    assert [p.text for p in rest] == ["SELECT 2;"]
+
+
+def test_a_quote_too_many_costs_its_own_statement() -> None:
+    """Even where a later quote seems to close it: reading goes on after the next semicolon."""
+    text = "SELECT 'x;\nALTER TABLE t ADD COLUMN a text DEFAULT 'y';\nDROP TABLE t;\n"
+
+    assert kinds(text) == ["broken", "statement", "statement"]
+
+
+def test_data_of_copy_without_an_end_is_said() -> None:
+    """psql takes everything that follows as rows: those statements never run."""
+    copied = split("COPY t FROM stdin;\n1\nDROP TABLE t;\n")[-1]
+
+    assert copied.kind == "copy_data"
+    assert copied.problem
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["SELECT 'a;\n", "SELECT (1;\n", "/*\nSELECT 1;\n", "SELECT $a{n}$ x;\n", "E'\\\n", "\\echo\n", "{{",
+     "$$;", "((((", "SELECT 1;", "COPY t FROM stdin;\n", "BEGIN ATOMIC;\n", "'' ", "--\r", '"', ";--\n"],
+)  # fmt: skip
+def test_work_grows_with_the_length_alone(unit: str) -> None:
+    """Whatever never ends: a file of half a megabyte is cut in one go (a hang would be hours)."""
+    text = "".join(unit.replace("{n}", str(n)) for n in range(500_000 // len(unit)))
+
+    assert sum(len(p.text) for p in split(text)) == len(text)
+
+
 FRAGMENTS = st.sampled_from(
     ["'", '"', "$$", "$a$", "/*", "*/", "--", ";", "\n", "(", ")", "\\", "E'", "BEGIN ATOMIC", "END",
-     "CASE", "SELECT 1", "COPY t FROM stdin;", "\\.", " ", "x", "\x00", "\ufeff", "é"]
+     "CASE", "SELECT 1", "COPY t FROM stdin;", "\\.", " ", "x", "\x00", "\ufeff", "é", "{{", "}}", "${",
+     "}", "\r", "\\g", "\\;", "[", "]"]
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from zdd_migrate.errors import InputError
 from zdd_migrate.model.statement import Answer, Migration, Span, Statement, Suppression
 from zdd_migrate.operations import NotUnderstood, Operation, read_statement
 from zdd_migrate.reading.split import Piece, split
+from zdd_migrate.reading.templates import expand
 
 _REMARK = re.compile(r"--\s*zdd:\s*(.*)")
 _IGNORE = re.compile(r"ignore(-file)?\s+([\w,\s-]+?)\s+because\s+(.+)$", re.IGNORECASE)
@@ -25,54 +26,57 @@ def read_sql(
     *,
     name: str | None = None,
     in_transaction: bool = True,
+    at_once: bool = False,
     direction: str = "up",
-    offset_line: int = 0,
+    known: Mapping[str, str] | None = None,
 ) -> Migration:
     """Read SQL text. `in_transaction` is whether the tool wraps the file into one transaction.
 
-    `offset_line` is added to every line, for text that is a section of a larger file.
+    `at_once` is whether the tool sends the whole text in one message without a transaction of its
+    own: Postgres then runs it in one all the same, unless it is a single statement. `known` are
+    values of templates and variables.
     """
-    lines = _Lines(text, path, offset_line)
-    block = _Block(in_transaction)
-    statements: list[Statement] = []
-    problems: list[tuple[int, str]] = []
-    for piece in split(text):
-        if piece.kind == "broken":
-            reason = f"{piece.problem}: the rest of the statement cannot be read"
-            operation: tuple[Operation, ...] = (NotUnderstood(reason=reason),)
-            statements.append(_statement(piece, lines, operation, block))
-        elif piece.kind == "statement":
-            operations = read_statement(piece.text)
-            if operations:
-                statements.append(_statement(piece, lines, operations, block))
-        elif piece.kind == "meta" and not piece.text.startswith(
-            ("\\.", "\\echo", "\\set ", "\\restrict", "\\unrestrict")
-        ):
-            first = piece.text.split()[0]
-            reason = f"the psql command {first} is not followed"
-            operation = (NotUnderstood(reason=reason),)
-            statements.append(_statement(piece, lines, operation, block))
-    suppressions, answers, wrong = remarks(text, offset_line)
-    problems += wrong
+    pieces = split(text)
+    reader = _Reader(text, path, _block(pieces, in_transaction, at_once), dict(known or {}))
+    for piece in pieces:
+        reader.take(piece)
+    suppressions, answers, wrong = remarks(text)
     return Migration(
         name=name or Path(path).stem,
         path=path,
-        statements=tuple(statements),
+        statements=tuple(reader.statements),
         suppressions=tuple(suppressions),
         answers=tuple(answers),
         direction="down" if direction == "down" else "up",
-        problems=tuple(problems),
+        problems=(*wrong, *reader.problems),
     )
 
 
+def section(text: str, start: int, end: int) -> str:
+    """`text` with all but one stretch blanked, so that its lines and columns stay what they are."""
+    return _blank(text[:start]) + text[start:end] + _blank(text[end:])
+
+
+_NOT_NEWLINE = re.compile(r"[^\n]")
+
+
+def _blank(text: str) -> str:
+    return _NOT_NEWLINE.sub(" ", text)
+
+
 def decode(data: bytes, path: str) -> str:
-    """A file's bytes as text: UTF-8, or UTF-16 with a byte order mark; else InputError."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    """A file's bytes as text: UTF-8, or UTF-16 (with a byte order mark, or plainly so); InputError.
+
+    NUL bytes in text stay: the statement that holds one is not understood.
+    """
+    encoding = _utf16(data)
+    if encoding is not None:
         try:
-            return data.decode("utf-16")
+            return data.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError:
             raise InputError(f"{path}: neither UTF-8 nor UTF-16 text; save it as UTF-8") from None
-    if b"\x00" in data[:4096]:
+    head = data[:4096]
+    if head.count(0) * 10 > len(head):
         raise InputError(f"{path}: this is a binary file, not SQL")
     try:
         return data.decode("utf-8-sig")
@@ -83,23 +87,160 @@ def decode(data: bytes, path: str) -> str:
         ) from None
 
 
+def _utf16(data: bytes) -> str | None:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    head = data[: min(len(data), 4096) // 2 * 2]
+    if len(head) < 4:
+        return None
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    half = len(head) // 2
+    if even == 0 and odd * 10 >= half * 9:
+        return "utf-16-le"
+    return "utf-16-be" if odd == 0 and even * 10 >= half * 9 else None
+
+
+#: psql commands that change neither the database nor which statements run
+_QUIET = frozenset(
+    """\\. \\echo \\qecho \\warn \\set \\unset \\restrict \\unrestrict \\pset \\timing \\encoding \\a \\t
+    \\x \\H \\C \\f \\T \\o \\out \\p \\print \\errverbose \\conninfo \\cd \\setenv \\getenv \\prompt \\h \\help
+    \\? \\copyright \\l \\list \\z \\sf \\sv \\g \\gx \\gset \\gdesc \\crosstabview \\elif \\else \\endif
+    \\w \\write \\parse \\bind \\close \\\\""".split()
+)
+_META_REASONS = {
+    "\\gexec": "psql runs the rows of the query before \\gexec as statements, and which these are is "
+    "not known",
+    "\\if": "psql decides here which statements up to \\endif run; they are read as if all of them did",
+    "\\connect": "from here on psql talks to another database",
+    "\\copy": "\\copy moves rows between a table and a file of the client",
+    "\\q": "psql stops here, and what follows never runs",
+    "\\r": "psql forgets here what was typed before",
+    "\\!": "a program is run here",
+    "\\watch": "psql repeats the query before \\watch without end",
+}
+_META_REASONS |= {
+    "\\c": _META_REASONS["\\connect"],
+    "\\quit": _META_REASONS["\\q"],
+    "\\reset": _META_REASONS["\\r"],
+}
+_INCLUDES = ("\\i", "\\ir", "\\include", "\\include_relative")
+_COMMAND = re.compile(r"\\(?:[A-Za-z_]+|.)?")
+_SET = re.compile(r"\\set\s+(\w+)[ \t]+(.*)")
+
+
+class _Reader:
+    """Pieces become statements; psql's variables become known on the way."""
+
+    def __init__(self, text: str, path: str, block: _Block, known: dict[str, str]) -> None:
+        self.lines = _Lines(text, path)
+        self.block = block
+        self.known = known
+        self.statements: list[Statement] = []
+        self.problems: list[tuple[int, str]] = []
+
+    def take(self, piece: Piece) -> None:
+        """Read one piece."""
+        if piece.kind == "statement":
+            operations = self._understand(piece.text)
+            if operations:
+                self._add(piece, operations)
+        elif piece.kind == "broken":
+            where = self.lines.place(piece.opened)
+            reason = f"{piece.problem}, from {where} on: the rest of the statement cannot be read"
+            self._not_understood(piece, reason)
+        elif piece.kind == "meta":
+            self._meta(piece)
+        elif piece.problem:
+            self.problems.append(
+                (self.lines.span(piece.start, piece.end).line, f"{piece.problem} with \\.")
+            )
+
+    def _understand(self, text: str) -> tuple[Operation, ...]:
+        if "\0" in text:
+            reason = "a NUL byte stands in it, which Postgres takes no text with"
+            return (NotUnderstood(reason=reason, offset=text.index("\0")),)
+        if "\r" in text:  # ends a comment for Postgres, whether or not a line feed follows
+            text = _LONE_RETURN.sub("\n", text)
+        expanded = expand(text, self.known)
+        if expanded is None:
+            return read_statement(text)
+        if expanded.unknown:
+            offset = text.index(expanded.unknown)
+            what = " ".join(expanded.unknown.split())[:60]
+            return (
+                NotUnderstood(reason=f"what stands for {what} is not known here", offset=offset),
+            )
+        return tuple(
+            replace(operation, offset=expanded.back(operation.offset))
+            if isinstance(operation, NotUnderstood)
+            else operation
+            for operation in read_statement(expanded.text)
+        )
+
+    def _meta(self, piece: Piece) -> None:
+        found = _COMMAND.match(piece.text)
+        command = found[0] if found else piece.text
+        if (given := _SET.match(piece.text)) is not None:
+            self.known[given[1]] = _unquoted(given[2])
+        elif command in ("\\unset", "\\gset", "\\if"):
+            self.known.clear()
+        if command in _QUIET or command.startswith("\\d"):
+            return
+        reason = _META_REASONS.get(command)
+        if command in _INCLUDES:
+            file = piece.text[len(command) :].strip().strip("'")
+            reason = f"psql runs {file} here, which is not read: check it as a migration of its own"
+        self._not_understood(piece, reason or f"the psql command {command} is not followed")
+
+    def _not_understood(self, piece: Piece, reason: str) -> None:
+        self._add(piece, (NotUnderstood(reason=reason),))
+
+    def _add(self, piece: Piece, operations: tuple[Operation, ...]) -> None:
+        sql = piece.text.rstrip()
+        inside, number = self.block.enter(operations)
+        self.statements.append(
+            Statement(
+                sql=sql.rstrip(";").rstrip(),
+                span=self.lines.span(piece.start, piece.start + len(sql)),
+                operations=operations,
+                in_transaction=inside,
+                transaction=number,
+                understood=not any(isinstance(o, NotUnderstood) for o in operations),
+            )
+        )
+
+
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+
+
+def _unquoted(value: str) -> str:
+    """A value of \\set as psql joins it: its words run together, single quotes taken off."""
+    parts = re.findall(r"'((?:[^']|'')*)'|(\S+)", value.strip())
+    return "".join(quoted.replace("''", "'") or bare for quoted, bare in parts)
+
+
 class _Lines:
     """Offsets to lines and columns."""
 
-    def __init__(self, text: str, path: str, offset_line: int) -> None:
+    def __init__(self, text: str, path: str) -> None:
         self.path = path
-        self.offset = offset_line
         self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
 
+    def place(self, offset: int) -> str:
+        """`line 3, column 7`."""
+        line = bisect_right(self.starts, offset)
+        return f"line {line}, column {offset - self.starts[line - 1] + 1}"
+
     def span(self, start: int, end: int) -> Span:
+        """The span of a stretch, end exclusive."""
         line = bisect_right(self.starts, start)
         last = max(start, end - 1)
         end_line = bisect_right(self.starts, last)
         return Span(
             path=self.path,
-            line=line + self.offset,
+            line=line,
             column=start - self.starts[line - 1] + 1,
-            end_line=end_line + self.offset,
+            end_line=end_line,
             end_column=last - self.starts[end_line - 1] + 1,
             start=start,
             end=end,
@@ -107,10 +248,14 @@ class _Lines:
 
 
 class _Block:
-    """Which transaction block a statement belongs to."""
+    """Which transaction block a statement belongs to.
 
-    def __init__(self, wrapped: bool) -> None:
-        self.wrapped = wrapped
+    `wrapped` is whether one is open when the file begins, `always` whether one opens again by
+    itself: several statements in one message are never outside a transaction.
+    """
+
+    def __init__(self, wrapped: bool, always: bool = False) -> None:
+        self.always = always
         self.number = 0
         self.open = wrapped
 
@@ -125,27 +270,17 @@ class _Block:
         inside, number = self.open, self.number
         if verb in ("commit", "rollback"):
             self.number += 1
-            self.open = False
+            self.open = self.always
         return inside, number if inside else None
 
 
-def _statement(
-    piece: Piece, lines: _Lines, operations: tuple[Operation, ...], block: _Block
-) -> Statement:
-    sql = piece.text.rstrip()
-    inside, number = block.enter(operations)
-    return Statement(
-        sql=sql.rstrip(";").rstrip(),
-        span=lines.span(piece.start, piece.start + len(sql)),
-        operations=operations,
-        in_transaction=inside,
-        transaction=number,
-        understood=not any(isinstance(o, NotUnderstood) for o in operations),
-    )
+def _block(pieces: Sequence[Piece], in_transaction: bool, at_once: bool) -> _Block:
+    always = at_once and sum(p.kind in ("statement", "broken") for p in pieces) > 1
+    return _Block(in_transaction or always, always)
 
 
 def remarks(
-    text: str, offset_line: int
+    text: str,
 ) -> tuple[list[Suppression], list[Answer], list[tuple[int, str]]]:
     """Suppressions, answers and what is wrong with either, from `-- zdd:` comments."""
     suppressions: list[Suppression] = []
@@ -154,7 +289,7 @@ def remarks(
     continued = False
     if "zdd:" not in text:
         return suppressions, answers, problems
-    for number, line in enumerate(text.split("\n"), start=1 + offset_line):
+    for number, line in enumerate(text.split("\n"), start=1):
         match = _REMARK.search(line)
         if match is None:
             more = _CONTINUED.match(line.strip()) if continued else None

@@ -57,7 +57,7 @@ def _render(revision: Revision) -> Migration:
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         capture.lost(error, problem)
     python = "\n".join(_as_sql_comment(line) for line in revision.text.split("\n"))
-    suppressions, answers, wrong = remarks(python, 0)
+    suppressions, answers, wrong = remarks(python)
     return Migration(
         name=revision.path.stem,
         path=path,
