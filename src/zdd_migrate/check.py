@@ -21,6 +21,8 @@ from zdd_migrate.rulebook import Rule, load_rules
 #: a rule's function: more facts for its message when it finds something, None when not
 Check = Callable[[Explained, Operation, Effects], "Mapping[str, Any] | None"]
 
+#: what a way back does on purpose: rules about breaking the running code and about losing data
+_FORWARD_ONLY = ("ZDD2", "ZDD3")
 #: kinds that say nothing about a table, so "new table" never quiets them
 _NEVER_QUIET = ("not_understood",)
 
@@ -88,6 +90,8 @@ class Checker:
                 continue
             for operation, effects in explained.parts:
                 findings.extend(self._judge(explained, operation, effects))
+        if migration.direction == "down":
+            findings = [f for f in findings if not f.rule.startswith(_FORWARD_ONLY)]
         for line, message in migration.problems:
             findings.append(self._problem("ZDD903", migration, line, message))
         return self._suppress(migration, _distinct(findings))

@@ -77,12 +77,13 @@ def _check(
 ) -> Report:
     """Files given one by one are checked where they stand; anything else as one history."""
     checker = Checker(config, pg=pg)
-    named = schema or history or source or config.schema or config.history
-    if not named and all(p.endswith(".sql") and Path(p).is_file() for p in paths):
+    named = schema or history or config.schema or config.history
+    code = source in ("alembic", "django")
+    if not named and not code and all(p.endswith(".sql") and Path(p).is_file() for p in paths):
         from zdd_migrate.integrations.timelines import around
 
         return checker.run_all(
-            (t.start, [(m.migration, m.changed) for m in t.moments]) for t in around(paths)
+            (t.start, [(m.migration, m.changed) for m in t.moments]) for t in around(paths, source)
         )
     migrations = read_migrations(paths, source)
     start, _ = starting_schema(schema, paths, config, history=history, source=source, pg=pg)

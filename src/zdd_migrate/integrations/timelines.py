@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from zdd_migrate.errors import InputError
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration
-from zdd_migrate.reading.sources import files_of, read_paths
+from zdd_migrate.reading.sources import (
+    files_of,
+    forward_of,
+    history_root,
+    is_ordered,
+    is_way_back,
+    read_file,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +52,53 @@ def timelines(
     return [*_alembic(revisions, checkout, given), *_plain(scripts, checkout, given)]
 
 
-def around(paths: Sequence[str]) -> list[Timeline]:
+def around(paths: Sequence[str], source: str | None = None) -> list[Timeline]:
     """Files given one by one, each in the history of its own directory, where it can be told.
 
-    Names that begin with a number, or directories that do, say the order; else a file stands alone
-    and its schema is unknown.
+    Names that begin with a number, or directories that do, say the order, and so do the layouts of
+    known tools; else a file stands alone and its schema is unknown. A way back stands behind what
+    it takes back.
     """
     by_root: dict[Path, list[Path]] = {}
+    back: list[tuple[Path, Path]] = []
     for path in map(Path, paths):
         root = Path(_root(path.as_posix()))
-        if not re.match(r"[vV]?\d", path.relative_to(root).parts[0]):
+        if not is_ordered(path, root):
             root = path
-        by_root.setdefault(root, []).append(path)
-    return [_around(root, chosen) for root, chosen in by_root.items()]
+        if is_way_back(path):
+            back.append((root, path))
+        else:
+            by_root.setdefault(root, []).append(path)
+    found = [_around(root, chosen, source) for root, chosen in by_root.items()]
+    return [*found, *(_behind(root, path, source) for root, path in back)]
 
 
-def _around(root: Path, chosen: list[Path]) -> Timeline:
+def _around(root: Path, chosen: list[Path], source: str | None) -> Timeline:
     """The chosen files among those of `root`, up to the last one."""
     fresh = {path.resolve() for path in chosen}
-    files = [f for f in files_of(root) if f.resolve() in fresh or root.is_dir()]
+    files = [f for f in files_of(root, source) if f.resolve() in fresh or root.is_dir()]
     missing = [path for path in chosen if path.resolve() not in {f.resolve() for f in files}]
-    files = [*files, *missing]  # a way back, asked for by name
+    files = [*files, *missing]
     last = max(n for n, file in enumerate(files) if file.resolve() in fresh)
-    moments = tuple(
-        Moment(migration, file.resolve() in fresh)
-        for file in files[: last + 1]
-        for migration in read_paths([str(file)])
+    return _from_nothing(
+        Moment(read_file(file, source), file.resolve() in fresh) for file in files[: last + 1]
     )
+
+
+def _behind(root: Path, path: Path, source: str | None) -> Timeline:
+    """A way back, after everything up to what it takes back."""
+    files = files_of(root, source) if root.is_dir() else []
+    forward = forward_of(path).resolve()
+    count = next((n + 1 for n, file in enumerate(files) if file.resolve() == forward), 0)
+    before = (Moment(read_file(file, source), changed=False) for file in files[:count])
+    return _from_nothing([*before, Moment(read_file(path, source), changed=True)])
+
+
+def _from_nothing(moments: Iterable[Moment]) -> Timeline:
+    found = tuple(moments)
     start = Schema()
-    start.complete = any(not moment.changed for moment in moments)
-    return Timeline(moments, start)
+    start.complete = any(not moment.changed for moment in found)
+    return Timeline(found, start)
 
 
 def _plain(
@@ -88,9 +111,7 @@ def _plain(
         if given is not None:
             files = [f for f in files if f.resolve() in fresh]
         moments = tuple(
-            Moment(migration, path.resolve() in fresh)
-            for path in files
-            for migration in read_paths([_shown(path)])
+            Moment(read_file(Path(_shown(path))), path.resolve() in fresh) for path in files
         )
         out.append(_timeline(moments, given))
     return out
@@ -100,7 +121,7 @@ def _root(path: str) -> str:
     """The directory that holds the whole history of a file."""
     parents = PurePosixPath(path).parents
     named = [str(p) for p in parents if p.name in _ROOTS]
-    return named[0] if named else str(parents[0])
+    return named[0] if named else history_root(Path(path)).as_posix()
 
 
 def _alembic(

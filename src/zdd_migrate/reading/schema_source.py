@@ -15,28 +15,32 @@ from zdd_migrate.model.statement import Migration
 from zdd_migrate.operations.base import DEFAULT_PG
 from zdd_migrate.operations.walk import replay
 from zdd_migrate.reading.sources import read_paths
-from zdd_migrate.reading.statements import decode
 
 
 def load_schema_file(path: Path, pg_version: int = DEFAULT_PG) -> tuple[Schema, str]:
     """The schema that the SQL at `path` builds, and that SQL."""
     schema = Schema()
-    texts: list[str] = []
-    for migration in read_paths([str(path)]):
+    migrations = read_paths([str(path)])
+    for migration in migrations:
         replay(migration.statements, schema)
-        text = decode(Path(migration.path).read_bytes(), migration.path)
-        texts.append(f"{_marker(migration.path, 1)}\n{text}")
     schema.complete = not schema.gaps
-    return schema, "\n".join(texts)
+    return schema, script(migrations)
 
 
 def script(migrations: Iterable[Migration]) -> str:
-    """The statements of migrations as one script."""
+    """The statements of migrations as one script that a driver can run.
+
+    psql's commands are left out, and so is COPY FROM STDIN, whose rows only psql can send.
+    """
     return "\n".join(
         f"{_marker(statement.span.path, statement.span.line)}\n{statement.sql};"
         for migration in migrations
         for statement in migration.statements
+        if not statement.sql.startswith("\\") and not _COPY_STDIN.match(statement.sql)
     )
+
+
+_COPY_STDIN = re.compile(r"COPY\b.*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
 
 
 def place(script_: str, offset: int, otherwise: str) -> str:

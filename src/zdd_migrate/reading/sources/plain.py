@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from zdd_migrate.model.statement import Migration
-from zdd_migrate.reading.statements import decode, read_sql
+from zdd_migrate.reading.statements import read_sql
 
 
-def read(path: Path) -> Migration:
+def read(text: str, path: Path) -> Migration:
     """Read one file. Plain files run outside a transaction unless they open one themselves."""
-    return read_sql(decode(path.read_bytes(), str(path)), str(path), in_transaction=False)
+    name = "stdin" if str(path) == "-" else None
+    return read_sql(text, str(path), name=name, in_transaction=False)
