@@ -14,8 +14,8 @@ from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 from zdd_migrate.plan.directory import read
 from zdd_migrate.postgres.servers import Server
+from zdd_migrate.verify.commands import Command
 from zdd_migrate.verify.judge import Limits
-from zdd_migrate.verify.versions import Command
 from zdd_migrate.verify.walk import Effort, verify_migration, verify_plan
 
 pytestmark = pytest.mark.pg

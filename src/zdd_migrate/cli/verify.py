@@ -26,7 +26,7 @@ from zdd_migrate.errors import EXIT_FINDINGS, InputError
 from zdd_migrate.model.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
-    from zdd_migrate.verify.versions import Command
+    from zdd_migrate.verify.commands import Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _seed(request: Request, config: Config) -> str | None:
 
 
 def commands(name: str, specs: tuple[str, ...], config: Config) -> list[Command]:
-    from zdd_migrate.verify.versions import Command
+    from zdd_migrate.verify.commands import Command
 
     found = []
     for spec in specs:

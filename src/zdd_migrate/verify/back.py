@@ -77,9 +77,7 @@ def _undo(bench: Bench, saved: Saved, steps: Sequence[Step], living: str, label:
     """Undo steps while a code version works; gives what went wrong."""
     # the way back from the last phase passes through all the others: programs, which take
     # long to start, go along on that one; made-up statements on every one
-    along = (
-        saved.code if saved.phase is last_reversible(bench.plan) else saved.code.without_commands()
-    )
+    along = saved.code if saved.phase is last_reversible(bench.plan) else saved.code.without_given()
     if living == "new" and bench.floor:
         along = along.with_new(bench.floor)
     sessions = bench.open(saved.database, (living,), along)

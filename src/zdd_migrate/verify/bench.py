@@ -15,6 +15,7 @@ from zdd_migrate.verify.judge import Limits, trial
 from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.stage import Stage
 from zdd_migrate.verify.versions import Session, SyntheticSession
+from zdd_migrate.verify.workers import Crew
 
 Say = Callable[[str], None]
 
@@ -24,6 +25,7 @@ class Bench:
     """One verification under way, and what it has seen so far."""
 
     server: Server
+    crew: Crew
     stage: Stage
     plan: Plan
     code: Code
@@ -52,17 +54,18 @@ class Bench:
                 continue
             if name == "new":
                 self._fill_new_tables(database)
-            session = version.open(self.server, database)
+            session = version.open(self.server, database, self.crew)
             if phase == Phase.SWITCH.value and isinstance(session, SyntheticSession):
                 self.floor = session.shapes if name == "new" else self.floor
             try:
-                for _ in range(1 if version.depth == "command" else self.effort.rounds):
+                for _ in range(1 if session.whole_runs else self.effort.rounds):
                     session.work_once()
+                seen = session.take()
             finally:
                 session.close()
             self.trials.append(
                 trial(
-                    session.recorder.take(),
+                    seen,
                     phase=phase,
                     when=when,
                     code=label(version),
@@ -81,7 +84,7 @@ class Bench:
 
     def open(self, database: str, names: Sequence[str], code: Code) -> dict[str, Session]:
         return {
-            label(version): version.open(self.server, database)
+            label(version): version.open(self.server, database, self.crew)
             for name in names
             for version in code.of(name)
             if version.has_work
@@ -92,11 +95,11 @@ class Bench:
     ) -> None:
         """What made-up versions did while a step ran; commands are judged by whole runs."""
         for name, session in sessions.items():
-            if "command" in name:
+            if session.whole_runs:
                 continue
             self.trials.append(
                 trial(
-                    session.recorder.take(),
+                    session.take(),
                     phase=phase,
                     when=when,
                     code=name,
@@ -109,9 +112,9 @@ class Bench:
     def close(self, sessions: dict[str, Session], phase: str, when: When) -> None:
         for name, session in sessions.items():
             session.stop()
-            left = session.recorder.take()
+            left = session.take()
             session.close()
-            if "command" in name:
+            if session.whole_runs:
                 # one run of a program may outlast any step: its own limit applies, not a
                 # statement's
                 limits = Limits(longest_wait_ms=float("inf"))

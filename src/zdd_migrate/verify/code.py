@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zdd_migrate.verify.shapes import Shape
-from zdd_migrate.verify.synthetic import Ledger
-from zdd_migrate.verify.versions import CodeVersion, Command, Synthetic
+from zdd_migrate.verify.versions import CodeVersion, Synthetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +30,27 @@ class Code:
     """Both code versions on one lineage of databases."""
 
     synthetic: dict[str, Synthetic]
-    commands: dict[str, list[Command]]
+    given: dict[str, list[CodeVersion]]
 
     def of(self, name: str) -> list[CodeVersion]:
-        return [self.synthetic[name], *self.commands[name]]
+        return [self.synthetic[name], *self.given[name]]
 
-    def without_commands(self) -> Code:
+    def without_given(self) -> Code:
         """The made-up versions alone, with the same ledgers."""
-        return Code(self.synthetic, {name: [] for name in self.commands})
+        return Code(self.synthetic, {name: [] for name in self.given})
 
     def with_new(self, shapes: Sequence[Shape]) -> Code:
         """The same versions, the new one keeping to these shapes."""
         new = replace(self.synthetic["new"], shapes=shapes)
-        return Code({**self.synthetic, "new": new}, self.commands)
+        return Code({**self.synthetic, "new": new}, self.given)
 
     def branch(self) -> Code:
         """The same versions for a copy of the database: ledgers go on separately."""
         copies = {}
         for name, version in self.synthetic.items():
-            ledger = Ledger()
-            ledger.rows = version.ledger.snapshot()
-            copies[name] = replace(version, ledger=ledger)
-        return Code(copies, self.commands)
+            directory = version.ledger.directory.with_name(f"{name}-{secrets.token_hex(4)}")
+            copies[name] = replace(version, ledger=version.ledger.branch(directory))
+        return Code(copies, self.given)
 
 
 def label(version: CodeVersion) -> str:

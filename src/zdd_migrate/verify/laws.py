@@ -9,10 +9,10 @@ import psycopg
 from zdd_migrate.model.plan import Law, Phase
 from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.postgres.compare import differences, snapshot
+from zdd_migrate.verify.acknowledged import Ledger, compare
 from zdd_migrate.verify.bench import Bench
 from zdd_migrate.verify.code import Code
 from zdd_migrate.verify.shapes import Shape
-from zdd_migrate.verify.synthetic import Ledger, compare_ledger
 
 
 def check_laws(bench: Bench, database: str, phase: Phase) -> None:
@@ -49,7 +49,7 @@ def _ledger(
 ) -> None:
     law = f"no write acknowledged to {name} code is lost"
     try:
-        missing, differing, example = compare_ledger(connection, ledger, shapes)
+        missing, differing, example = compare(connection, ledger, shapes)
     except psycopg.Error as error:
         said = " ".join(str(error).split())[:200]
         bench.laws.append(LawResult(law, phase, False, 1, said))
@@ -81,7 +81,7 @@ def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple
     total, example = 0, ""
     for version in code.synthetic.values():
         try:
-            missing, differing, one = compare_ledger(connection, version.ledger, bench.stage.old)
+            missing, differing, one = compare(connection, version.ledger, bench.stage.old)
         except psycopg.Error as error:
             return 1, f"the rows cannot be compared: {' '.join(str(error).split())[:120]}"
         total += missing + differing

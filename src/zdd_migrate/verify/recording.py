@@ -22,6 +22,8 @@ class Recorded:
     replanned: int = 0
     rounds: int = 0
     unclear: str = ""
+    #: how many worker processes were seen to have a statement under way at the same moment
+    at_once: int = 0
 
 
 @dataclass(slots=True)
@@ -35,14 +37,24 @@ class Recorder:
     _replanned: int = 0
     _rounds: int = 0
     _unclear: str = ""
+    _at_once: int = 0
+    #: when each worker's last statement began and ended
+    _last: dict[int, tuple[float, float]] = field(default_factory=dict)
     #: failures, by SQLSTATE and message, that are the made-up statements' own fault
     ignored: frozenset[tuple[str, str]] = frozenset()
 
-    def ran(self, seconds: float) -> None:
-        """A statement took this long."""
+    def ran(
+        self, seconds: float, statement: str = "", *, ended: float = 0.0, worker: int = 0
+    ) -> None:
+        """A statement took this long. `ended` is by the clock all processes share (monotonic)."""
         with self._lock:
             self._statements += 1
             self._longest = max(self._longest, seconds * 1000)
+            if worker:
+                self._last[worker] = (ended - seconds, ended)
+                began, until = self._last[worker]
+                others = sum(1 for b, e in self._last.values() if b < until and began < e)
+                self._at_once = max(self._at_once, others)
 
     def failed(self, sqlstate: str, message: str, statement: str) -> None:
         """A statement failed."""
@@ -87,7 +99,8 @@ class Recorder:
                 self._replanned,
                 self._rounds,
                 self._unclear,
+                self._at_once,
             )
-            self._statements = self._replanned = self._rounds = 0
+            self._statements = self._replanned = self._rounds = self._at_once = 0
             self._errors, self._longest, self._unclear = {}, 0.0, ""
             return out

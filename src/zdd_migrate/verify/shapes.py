@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Schema, Table
@@ -14,13 +15,23 @@ _TEXT = ("text", "character varying", "character", "citext", "bpchar", "name")
 
 
 @dataclass(frozen=True, slots=True)
+class Conflict:
+    """What can stand between ON CONFLICT and DO. `name` is the constraint's or the index's."""
+
+    target: str
+    columns: tuple[str, ...]
+    name: str
+    by_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """How a code version sees one table.
 
     `columns` can be written; `key` identifies a row; `vary` are columns that must differ in each
     new row (they stand in a unique key); `omit` may be left to their default. `insertable` is
-    False where no new row can be made without knowing more. `uniques` are the keys ON CONFLICT
-    can name.
+    False where no new row can be made without knowing more. `conflicts` is what ON CONFLICT can name,
+    `nulls` the columns that may be set to NULL without breaking what either version asks.
     """
 
     name: QName
@@ -28,23 +39,67 @@ class Shape:
     key: tuple[str, ...]
     vary: tuple[str, ...]
     omit: tuple[str, ...]
-    uniques: tuple[tuple[str, ...], ...]
+    conflicts: tuple[Conflict, ...]
     insertable: bool
     readable: tuple[Column, ...]
     #: columns that a CHECK names: never left to their default while the others are sampled
     checked: frozenset[str] = frozenset()
     #: whether COPY can write to it: not where a view stands in for the table
     copyable: bool = True
+    nulls: frozenset[str] = frozenset()
 
 
-def shapes(schema: Schema, tables: Iterable[QName]) -> list[Shape]:
-    """Shapes of those of `tables` that rows can be read from and written to."""
+def shapes(schema: Schema, tables: Iterable[QName], other: Schema | None = None) -> list[Shape]:
+    """Shapes of those of `tables` that rows can be read from and written to.
+
+    `other` is the schema of the other code version, which has to bear with the rows too.
+    """
     out = []
     for name in tables:
         table = schema.tables.get(name)
         if table is not None and table.kind != "foreign" and table.columns:
-            out.append(_shape(schema, table))
+            shape = _shape(schema, table)
+            nulls = _nullable(table, other.tables.get(name) if other is not None else None)
+            out.append(replace(shape, nulls=nulls))
     return out
+
+
+def _nullable(table: Table, other: Table | None) -> frozenset[str]:
+    """Columns that no constraint of either table minds to be NULL."""
+    if other is None:
+        return frozenset()
+    # a required column that only the other version has may be this one under another name
+    if any(c.not_null and table.column(c.name) is None for c in other.columns):
+        return frozenset()
+    bound = {
+        column
+        for t in (table, other)
+        for constraint in t.constraints
+        for column in constraint.columns
+        if constraint.kind != "foreign_key"
+    }
+    bound |= {c.name for t in (table, other) for c in t.columns if c.not_null}
+    plain = {c.name for c in table.columns if c.generated is None and c.identity is None}
+    return frozenset(plain - bound)
+
+
+def _conflicts(schema: Schema, table: Table) -> Iterator[Conflict]:
+    """Every unique key as a target: by its columns, by its constraint's name, by its index."""
+    named = set()
+    for c in table.constraints:
+        if c.kind in ("primary_key", "unique") and not c.deferrable:
+            named.add(c.index or c.name)
+            yield Conflict(f"({', '.join(map(quote_ident, c.columns))})", c.columns, c.name)
+            yield Conflict(f"ON CONSTRAINT {quote_ident(c.name)}", c.columns, c.name, by_name=True)
+    for index in schema.indexes_of(table.name):
+        if not index.unique or not index.valid or index.name.name in named or index.constraint:
+            continue
+        keys = ", ".join(
+            quote_ident(key) if table.column(key) is not None else f"({key})" for key in index.keys
+        )
+        where = f" WHERE {index.predicate}" if index.predicate else ""
+        # everything the index depends on must be in the row for the target to mean this row
+        yield Conflict(f"({keys}){where}", tuple(sorted(index.columns)), index.name.name)
 
 
 def changed_tables(before: Schema, after: Schema) -> tuple[list[QName], list[QName]]:
@@ -136,7 +191,7 @@ def _shape(schema: Schema, table: Table) -> Shape:
         checked=frozenset(
             column for c in table.constraints if c.kind == "check" for column in c.columns
         ),
-        uniques=tuple(dict.fromkeys(tuple(u) for u in uniques)),
+        conflicts=tuple(_conflicts(schema, table)),
         insertable=insertable,
         readable=table.columns,
     )

@@ -19,7 +19,8 @@ from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
 from zdd_migrate.verify.data import fill
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
-from zdd_migrate.verify.versions import Synthetic
+from zdd_migrate.verify.versions import WRITER, Synthetic
+from zdd_migrate.verify.workers import Crew
 
 _EXTENSION = re.compile(r'extension "([^"]+)" is not available', re.IGNORECASE)
 
@@ -56,9 +57,11 @@ def set_up(
     *,
     seed_sql: str | None,
     rows: int,
+    crew: Crew,
     origin: str = "the schema",
 ) -> Stage:
     """Build the starting database, fill it, and find out what the plain migration does."""
+    crew.warm(WRITER, 2)
     start = server.create_database()
     with server.connect(start) as connection:
         run_script(connection, schema_sql, origin, server)
@@ -90,11 +93,11 @@ def set_up(
         after,
         begin,
         end,
-        shapes(before, old_tables),
-        shapes(after, new_tables),
+        shapes(before, old_tables, after),
+        shapes(after, new_tables, before),
         notes,
     )
-    _calibrate(stage, sources)
+    _calibrate(stage, sources, crew)
     return stage
 
 
@@ -124,12 +127,12 @@ def _as_both_want(before: Schema, after: Schema) -> Schema:
     return merged
 
 
-def _calibrate(stage: Stage, sources: Sequence[str]) -> None:
+def _calibrate(stage: Stage, sources: Sequence[str], crew: Crew) -> None:
     """Let each made-up version work where it must work; what fails there is not the plan's fault."""
     server = stage.server
     plain = server.create_database(template=stage.start)
     with server.connect(plain) as connection:
-        stage.own_faults["old"] = _own_faults(server, plain, "old", stage.old)
+        stage.own_faults["old"] = _own_faults(server, plain, "old", stage.old, crew)
         stage.grown = growth(stage.begin, snapshot(connection))
         try:
             for statement in sources:
@@ -139,7 +142,7 @@ def _calibrate(stage: Stage, sources: Sequence[str]) -> None:
     fresh = [s.name for s in stage.new if s.name not in stage.before.tables]
     with server.connect(plain) as connection:
         stage.notes += fill(connection, stage.after, fresh, 50)
-    stage.own_faults["new"] = _own_faults(server, plain, "new", stage.new)
+    stage.own_faults["new"] = _own_faults(server, plain, "new", stage.new, crew)
     server.drop_database(plain)
     for name, faults in stage.own_faults.items():
         for state, message in sorted(faults)[:3]:
@@ -150,17 +153,18 @@ def _calibrate(stage: Stage, sources: Sequence[str]) -> None:
 
 
 def _own_faults(
-    server: Server, database: str, name: str, tables: Sequence[Shape]
+    server: Server, database: str, name: str, tables: Sequence[Shape], crew: Crew
 ) -> frozenset[tuple[str, str]]:
     if not tables:
         return frozenset()
-    session = Synthetic(name, tables).open(server, database)
+    session = Synthetic(name, tables, crew.ledger("calibration")).open(server, database, crew)
     try:
         for _ in range(8):
             session.work_once()
+        seen = session.take()
     finally:
         session.close()
-    return frozenset((e.sqlstate, e.message) for e in session.recorder.take().errors)
+    return frozenset((e.sqlstate, e.message) for e in seen.errors)
 
 
 def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Server) -> None:

@@ -13,8 +13,9 @@ from zdd_migrate.verify.code import Code, Effort
 from zdd_migrate.verify.forward import walk_plan
 from zdd_migrate.verify.judge import Limits, judge
 from zdd_migrate.verify.plain import run_plain
-from zdd_migrate.verify.stage import Stage, set_up
-from zdd_migrate.verify.versions import Command, Synthetic
+from zdd_migrate.verify.stage import set_up
+from zdd_migrate.verify.versions import CodeVersion, Synthetic
+from zdd_migrate.verify.workers import Crew
 
 __all__ = ["Effort", "verify_migration", "verify_plan"]
 
@@ -24,21 +25,19 @@ def verify_plan(
     *,
     schema_sql: str,
     server: Server,
-    old: Sequence[Command] = (),
-    new: Sequence[Command] = (),
+    old: Sequence[CodeVersion] = (),
+    new: Sequence[CodeVersion] = (),
     seed_sql: str | None = None,
     effort: Effort | None = None,
     limits: Limits | None = None,
     say: Say = lambda _: None,
 ) -> Verdict:
-    """Try a plan: made-up statements always, and the given programs of both versions besides."""
-    effort = effort or Effort()
-    say("building the starting schema and rows")
-    stage = set_up(server, schema_sql, plan.sources, seed_sql=seed_sql, rows=effort.rows)
-    require_same_schema(plan, stage.before)
-    bench = Bench(server, stage, plan, _code(stage, old, new), effort, limits or Limits(), say)
-    walk_plan(bench)
-    return _verdict(bench, stage)
+    """Try a plan: made-up statements always, and the given code of both versions besides."""
+    with Crew() as crew:
+        bench = _bench(crew, plan, schema_sql, server, (old, new), seed_sql, effort, limits, say)
+        require_same_schema(plan, bench.stage.before)
+        walk_plan(bench)
+        return _verdict(bench)
 
 
 def verify_migration(
@@ -47,8 +46,8 @@ def verify_migration(
     in_transaction: bool,
     schema_sql: str,
     server: Server,
-    old: Sequence[Command] = (),
-    new: Sequence[Command] = (),
+    old: Sequence[CodeVersion] = (),
+    new: Sequence[CodeVersion] = (),
     seed_sql: str | None = None,
     effort: Effort | None = None,
     limits: Limits | None = None,
@@ -58,34 +57,46 @@ def verify_migration(
 
     Both are expected to work all the while, for that is what a deployment without downtime needs.
     """
+    plan = Plan("migration", "", {}, sources=tuple(sources))
+    with Crew() as crew:
+        bench = _bench(crew, plan, schema_sql, server, (old, new), seed_sql, effort, limits, say)
+        database = server.create_database(template=bench.stage.start)
+        bench.steady(database, "start", "old", expected=True, code=bench.code)
+        say("running the migration under the old code's load")
+        run_plain(bench, database, sources, in_transaction)
+        for name in ("old", "new"):
+            bench.steady(database, "migration", name, expected=True, code=bench.code)
+        return _verdict(bench)
+
+
+def _bench(
+    crew: Crew,
+    plan: Plan,
+    schema_sql: str,
+    server: Server,
+    given: tuple[Sequence[CodeVersion], Sequence[CodeVersion]],
+    seed_sql: str | None,
+    effort: Effort | None,
+    limits: Limits | None,
+    say: Say,
+) -> Bench:
     effort = effort or Effort()
     say("building the starting schema and rows")
-    stage = set_up(server, schema_sql, sources, seed_sql=seed_sql, rows=effort.rows)
-    plan = Plan("migration", "", {}, sources=tuple(sources))
-    bench = Bench(server, stage, plan, _code(stage, old, new), effort, limits or Limits(), say)
-    database = server.create_database(template=stage.start)
-    bench.steady(database, "start", "old", expected=True, code=bench.code)
-    say("running the migration under the old code's load")
-    run_plain(bench, database, sources, in_transaction)
-    for name in ("old", "new"):
-        bench.steady(database, "migration", name, expected=True, code=bench.code)
-    return _verdict(bench, stage)
+    stage = set_up(server, schema_sql, plan.sources, seed_sql=seed_sql, rows=effort.rows, crew=crew)
+    made_up = {
+        name: Synthetic(
+            name, shapes, crew.ledger(name), ignored=stage.own_faults.get(name, frozenset())
+        )
+        for name, shapes in (("old", stage.old), ("new", stage.new))
+    }
+    code = Code(made_up, {"old": list(given[0]), "new": list(given[1])})
+    return Bench(server, crew, stage, plan, code, effort, limits or Limits(), say)
 
 
-def _code(stage: Stage, old: Sequence[Command], new: Sequence[Command]) -> Code:
-    return Code(
-        {
-            name: Synthetic(name, shapes, ignored=stage.own_faults.get(name, frozenset()))
-            for name, shapes in (("old", stage.old), ("new", stage.new))
-        },
-        {"old": list(old), "new": list(new)},
-    )
-
-
-def _verdict(bench: Bench, stage: Stage) -> Verdict:
+def _verdict(bench: Bench) -> Verdict:
     judgement = judge(bench.trials, bench.laws, bench.rollbacks)
-    notes = [*stage.notes, *bench.notes]
-    if not stage.old and not stage.new:
+    notes = [*bench.stage.notes, *bench.notes]
+    if not bench.stage.old and not bench.stage.new:
         notes.append("the migration changes no table, so no statement was tried")
         judgement = Judgement.INCONCLUSIVE if judgement is Judgement.PASS else judgement
     return Verdict(

@@ -1,0 +1,167 @@
+"""A worker process: takes orders on standard input, reports on standard output, line by line.
+
+Standard library only, so that it runs in any environment that has a Python. What it works at is
+loaded by name or by file: a module with `make(job, report)`, whose result has `round()` and
+`close()`. It ends when its standard input does, so it never outlives who started it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+#: between two rounds, so that the load leaves the processor to the real programs beside it
+BREATH_S = 0.02
+
+
+class Report:
+    """What happened, told to the parent. The same methods as the parent's recorder.
+
+    A statement's text is sent once and numbered. `acknowledged` is different: it goes to a file of
+    this process alone, one line for each thing the server said was committed, before anything
+    else is done; what was under way when the connection went is written down as doubtful.
+    """
+
+    def __init__(self, out: int, record: str | None = None) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._numbers: dict[str, int] = {}
+        self._record = Path(record).open("a", encoding="utf-8") if record else None  # noqa: SIM115 - open while it works
+
+    def send(self, *event: Any) -> None:
+        """One line."""
+        data = (json.dumps(event) + "\n").encode()
+        with self._lock:
+            while data:
+                data = data[os.write(self._out, data) :]
+
+    def _number(self, statement: str) -> int:
+        number = self._numbers.get(statement)
+        if number is None:
+            number = self._numbers[statement] = len(self._numbers)
+            self.send("statement", number, statement)
+        return number
+
+    def ran(self, seconds: float, statement: str = "") -> None:
+        """A statement took this long, and ended now."""
+        self.send("ran", self._number(statement), round(seconds, 6), time.monotonic())
+
+    def failed(self, sqlstate: str, message: str, statement: str) -> None:
+        """A statement failed."""
+        self.send("failed", sqlstate, message, self._number(statement))
+
+    def replanned(self) -> None:
+        """A prepared statement was stale and was prepared anew."""
+        self.send("replanned")
+
+    def round_done(self) -> None:
+        """A whole round of work is through."""
+        self.send("round")
+
+    def unclear(self, why: str) -> None:
+        """Nothing can be told, and why."""
+        self.send("unclear", why)
+
+    def noted(self, what: str) -> None:
+        """Something a reader of the verdict should know."""
+        self.send("note", what)
+
+    def acknowledged(self, act: str, table: Any, key: Any, values: Any) -> None:
+        """The server said that this is committed (`put`, `drop`), or we cannot know (`doubt`)."""
+        if self._record is not None:
+            self._record.write(json.dumps([act, table, key, values]) + "\n")
+            self._record.flush()
+
+    def close(self) -> None:
+        """Close the record."""
+        if self._record is not None:
+            self._record.close()
+
+
+class _Loop:
+    def __init__(self, module: ModuleType, out: int) -> None:
+        self.module = module
+        self.out = out
+        self.report = Report(out)
+        self.work: Any = None
+        self.stopping = threading.Event()
+        self.orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def listen(self) -> None:
+        threading.Thread(target=self._obey, daemon=True).start()
+        for line in sys.stdin:
+            order = json.loads(line)
+            if order["do"] == "mark":
+                self.report.send("reply", "mark", None)
+                continue
+            if order["do"] == "stop":
+                self.stopping.set()
+                continue
+            self.orders.put(order)
+        os._exit(0)  # whoever started us is gone or done: whatever is under way does not matter
+
+    def _obey(self) -> None:
+        while True:
+            order = self.orders.get()
+            problem = None
+            try:
+                getattr(self, f"_{order['do']}")(order)
+            except Exception as error:  # the boundary: the parent gets every failure in one line
+                problem = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+            self.report.send("reply", order["do"], problem)
+
+    def _open(self, order: dict[str, Any]) -> None:
+        self.report = Report(self.out, order.get("record"))
+        self.work = self.module.make(order["job"], self.report)
+
+    def _round(self, _order: dict[str, Any]) -> None:
+        self.work.round()
+
+    def _start(self, _order: dict[str, Any]) -> None:
+        self.stopping.clear()
+        self.report.send("reply", "started", None)
+        while not self.stopping.is_set():
+            if self.work.round() is False:
+                return
+            self.stopping.wait(BREATH_S)
+
+    def _close(self, _order: dict[str, Any]) -> None:
+        if self.work is not None:
+            self.work.close()
+        self.work = None
+        self.report.close()
+        self.report = Report(self.out)
+
+
+def _load(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location("zdd_child_work", name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(name: str) -> None:
+    """Work at what the module of that name (or file) makes. Reports go where stdout went."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # whatever the code under test prints is no report
+    here = Path(__file__).resolve().parent  # not a place to import from: its names are common
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != here]
+    _Loop(_load(name), out).listen()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,95 @@
+"""The statements an application writes for one table, as text with %s for its values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.verify.shapes import Conflict, Shape
+
+
+def select_star(shape: Shape) -> str:
+    """What no application should send, and many do."""
+    return f"SELECT * FROM {quote_qname(shape.name)} LIMIT 5"
+
+
+def sample(shape: Shape, offset: int) -> str:
+    """One row's writable columns, as text."""
+    names = _texts(c.name for c in shape.columns) or "1"
+    return f"SELECT {names} FROM {quote_qname(shape.name)} OFFSET {offset} LIMIT 1"
+
+
+def explicit(shape: Shape) -> str:
+    """Every column by its name."""
+    names = ", ".join(quote_ident(c.name) for c in shape.readable)
+    return f"SELECT {names} FROM {quote_qname(shape.name)} LIMIT 3"
+
+
+def insert(shape: Shape, columns: Sequence[str]) -> str:
+    """A row, giving back its key and what was written, as text."""
+    marks = ", ".join(["%s"] * len(columns))
+    return (
+        f"INSERT INTO {quote_qname(shape.name)} ({_names(columns)}) VALUES ({marks}) "
+        f"RETURNING {_texts(returned(shape, columns))}"
+    )
+
+
+def returned(shape: Shape, columns: Iterable[str]) -> list[str]:
+    """What `insert` gives back: the key first."""
+    return [*shape.key, *(c for c in columns if c not in shape.key)]
+
+
+def update(shape: Shape, columns: Sequence[str], *, star: bool = False) -> str:
+    """Columns of the row with this key; `star` gives all of it back."""
+    sets = ", ".join(f"{quote_ident(c)} = %s" for c in columns)
+    ending = " RETURNING *" if star else ""
+    return f"UPDATE {quote_qname(shape.name)} SET {sets} WHERE {_where(shape)}{ending}"
+
+
+def read(shape: Shape, columns: Sequence[str], *, locking: bool = False) -> str:
+    """Columns of the row with this key, as text."""
+    ending = " FOR UPDATE" if locking else ""
+    names = _texts(columns) or "1"
+    return f"SELECT {names} FROM {quote_qname(shape.name)} WHERE {_where(shape)}{ending}"
+
+
+def delete(shape: Shape) -> str:
+    """The row with this key."""
+    return f"DELETE FROM {quote_qname(shape.name)} WHERE {_where(shape)} RETURNING *"
+
+
+def upsert(shape: Shape, columns: Sequence[str], conflict: Conflict) -> str:
+    """Insert, or update the row that has the same unique key."""
+    rest = [c for c in columns if c not in conflict.columns and c not in shape.key]
+    sets = ", ".join(f"{quote_ident(c)} = excluded.{quote_ident(c)}" for c in rest)
+    marks = ", ".join(["%s"] * len(columns))
+    return (
+        f"INSERT INTO {quote_qname(shape.name)} ({_names(columns)}) VALUES ({marks}) "
+        f"ON CONFLICT {conflict.target} DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
+    )
+
+
+def copy_in(shape: Shape, columns: Sequence[str]) -> str:
+    """Rows in bulk."""
+    return f"COPY {quote_qname(shape.name)} ({_names(columns)}) FROM STDIN"
+
+
+def copy_out(shape: Shape) -> str:
+    """A few rows in bulk."""
+    names = ", ".join(quote_ident(c.name) for c in shape.readable)
+    return f"COPY (SELECT {names} FROM {quote_qname(shape.name)} LIMIT 5) TO STDOUT"
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(quote_ident(c) for c in columns)
+
+
+def _texts(columns: Iterable[str]) -> str:
+    return ", ".join(f"{quote_ident(c)}::text" for c in columns)
+
+
+def _where(shape: Shape) -> str:
+    """The condition that finds a row again; any row where there is no key."""
+    if not shape.key:
+        return f"ctid = (SELECT ctid FROM {quote_qname(shape.name)} LIMIT 1)"
+    return " AND ".join(f"{quote_ident(k)} = %s" for k in shape.key)

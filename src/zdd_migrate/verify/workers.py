@@ -1,0 +1,303 @@
+"""Worker processes: started once, given one piece of work after another, always stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zdd_migrate.errors import EnvironmentFailedError, InputError
+from zdd_migrate.verify.acknowledged import Ledger
+from zdd_migrate.verify.recording import Recorded, Recorder
+
+_LOOP = Path(__file__).parent / "children" / "loop.py"
+#: an order that takes longer has hung: a statement of ours ends after 20 s, a round has some dozens
+_ORDER_SECONDS = 180.0
+
+
+class WorkerGoneError(Exception):
+    """The process ended, or does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Which program a worker runs: a Python, the module or file it works at, where it stands."""
+
+    work: str
+    python: str = sys.executable
+    directory: Path | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def variables(self) -> dict[str, str]:
+        """Its environment: ours, with this package to be found in it."""
+        found = {**os.environ, **dict(self.environment)}
+        if not self.work.endswith(".py"):
+            ours = str(Path(__file__).parents[2])
+            found["PYTHONPATH"] = os.pathsep.join(filter(None, (found.get("PYTHONPATH"), ours)))
+        return found
+
+    def argv(self) -> list[str]:
+        """The command."""
+        return [self.python, str(_LOOP), self.work]
+
+
+class Worker:
+    """One process. `recorder` gets what it reports while it works for a session."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.recorder: Recorder | None = None
+        self.notes: dict[str, None] = {}
+        self.broken = False
+        self.busy = False
+        self._numbered: dict[int, str] = {}
+        self._replies: queue.SimpleQueue[tuple[str, str | None] | None] = queue.SimpleQueue()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        try:
+            self.process = subprocess.Popen(
+                kind.argv(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                cwd=kind.directory,
+                env=kind.variables(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InputError(f"{kind.python} does not start: {error.strerror}") from None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
+
+    @property
+    def statements(self) -> list[str]:
+        """Every statement that it has run, once."""
+        return list(self._numbered.values())
+
+    def ask(self, do: str, **fields: Any) -> None:
+        """Give an order and wait until it is done; InputError says why it could not be."""
+        self.tell(do, **fields)
+        self.wait(do)
+
+    def tell(self, do: str, **fields: Any) -> None:
+        """Give an order."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write((json.dumps({"do": do, **fields}) + "\n").encode())
+            self.process.stdin.flush()
+        except OSError:
+            self._gone()
+
+    def wait(self, do: str) -> None:
+        """Until the answer to an order came."""
+        while True:
+            try:
+                reply = self._replies.get(timeout=_ORDER_SECONDS)
+            except queue.Empty:
+                self._gone(f"a worker process did not answer in {_ORDER_SECONDS:.0f} s")
+            if reply is None:
+                self._gone()
+            if reply[0] == do:
+                if reply[1] is not None:
+                    raise InputError(reply[1])
+                return
+
+    def _gone(self, why: str = "a worker process ended by itself") -> NoReturn:
+        self.broken = True
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        raise WorkerGoneError(f"{why}{': ' + lines[-1] if lines else ''}")
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._take_in(json.loads(line))
+        self._replies.put(None)
+
+    def _take_in(self, event: list[Any]) -> None:
+        kind, *rest = event
+        recorder = self.recorder
+        if kind == "reply":
+            self._replies.put((rest[0], rest[1]))
+        elif kind == "statement":
+            self._numbered[rest[0]] = rest[1]
+        elif kind == "note":
+            self.notes[rest[0]] = None
+        elif recorder is None:
+            return
+        elif kind == "ran":
+            recorder.ran(rest[1], self._numbered[rest[0]], ended=rest[2], worker=self.pid)
+        elif kind == "failed":
+            recorder.failed(rest[0], rest[1], self._numbered[rest[2]])
+        elif kind == "replanned":
+            recorder.replanned()
+        elif kind == "round":
+            recorder.round_done()
+        elif kind == "unclear":
+            recorder.unclear(rest[0])
+
+    def end(self) -> None:
+        """Close its standard input, which ends it; kill its group when it does not."""
+        with suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._reader.join(timeout=2)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._stderr.close()
+
+
+@dataclass(slots=True)
+class Crew:
+    """All worker processes of one verification. Those that are free are used again."""
+
+    _workers: list[Worker] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _directory: tempfile.TemporaryDirectory[str] = field(
+        default_factory=lambda: tempfile.TemporaryDirectory(prefix="zdd-crew-")
+    )
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._directory.cleanup()
+
+    def ledger(self, name: str) -> Ledger:
+        """An empty record for a code version, its files beside those of the others."""
+        return Ledger(Path(self._directory.name) / f"{name}-{secrets.token_hex(4)}")
+
+    def hire(self, kind: Kind) -> Worker:
+        """A free process of that kind, else a new one."""
+        with self._lock:
+            for worker in self._workers:
+                if worker.kind == kind and not worker.busy and not worker.broken:
+                    worker.busy = True
+                    return worker
+            worker = Worker(kind)
+            worker.busy = True
+            self._workers.append(worker)
+            return worker
+
+    def warm(self, kind: Kind, count: int) -> None:
+        """Start processes now, so that they are there when they are wanted."""
+        for worker in [self.hire(kind) for _ in range(count)]:
+            worker.busy = False
+
+
+class WorkSession:
+    """A session of several worker processes at one database."""
+
+    whole_runs = False
+
+    def __init__(
+        self,
+        crew: Crew,
+        kind: Kind,
+        jobs: Sequence[Mapping[str, Any]],
+        recorder: Recorder,
+        records: Sequence[Path | None] = (),
+        what: str = "",
+    ) -> None:
+        self.recorder = recorder
+        self.what = what
+        self.running = False
+        self.workers = [crew.hire(kind) for _ in jobs]
+        for worker in self.workers:
+            worker.recorder = recorder
+        try:
+            for i, (worker, job) in enumerate(zip(self.workers, jobs, strict=True)):
+                record = records[i] if records else None
+                worker.tell("open", job=job, record=str(record) if record else None)
+            for worker in self.workers:
+                worker.wait("open")
+        except (InputError, WorkerGoneError) as error:
+            self.close()
+            raise (InputError if what else EnvironmentFailedError)(f"{what}{error}") from None
+
+    def work_once(self) -> None:
+        """One round of each, all at the same time."""
+        try:
+            for worker in self.workers:
+                worker.tell("round")
+            for worker in self.workers:
+                worker.wait("round")
+        except (WorkerGoneError, InputError) as error:
+            self.recorder.unclear(str(error))
+
+    def start(self) -> None:
+        """Work in the background; returns when each is about to begin."""
+        try:
+            for worker in self.workers:
+                worker.tell("start")
+            for worker in self.workers:
+                worker.wait("started")
+            self.running = True
+        except WorkerGoneError as error:
+            self.recorder.unclear(str(error))
+
+    def stop(self) -> None:
+        """Let each finish its round."""
+        if not self.running:
+            return
+        self.running = False
+        for worker in self.workers:
+            try:
+                worker.tell("stop")
+            except WorkerGoneError as error:
+                self.recorder.unclear(str(error))
+        for worker in self.workers:
+            try:
+                worker.wait("start")
+            except (WorkerGoneError, InputError) as error:
+                self.recorder.unclear(str(error))
+
+    def take(self) -> Recorded:
+        """What was recorded since the last take, all that was reported until now included."""
+        for worker in self.workers:
+            if worker.broken:
+                continue
+            try:
+                worker.ask("mark")
+            except WorkerGoneError as error:
+                self.recorder.unclear(str(error))
+        return self.recorder.take()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the processes wanted to be known."""
+        return list(dict.fromkeys(note for worker in self.workers for note in worker.notes))
+
+    def close(self) -> None:
+        """Give connections and processes back."""
+        self.stop()
+        for worker in self.workers:
+            if not worker.broken:
+                with suppress(WorkerGoneError, InputError):
+                    worker.ask("close")
+            worker.recorder = None
+            worker.busy = False
+        self.workers = []
