@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -137,15 +138,15 @@ def default_name(table: str, definition: ConstraintDefinition, taken: Collection
     ):
         columns = ()
     middle = "_".join(columns)
-    base = _truncated(table, middle, suffix)
+    base = composed_name(table, middle, suffix)
     name, n = base, 0
     while name in taken:
         n += 1
-        name = _truncated(table, middle, f"{suffix}{n}")
+        name = composed_name(table, middle, f"{suffix}{n}")
     return name
 
 
-def _truncated(first: str, second: str, suffix: str) -> str:
+def composed_name(first: str, second: str, suffix: str) -> str:
     """`first_second_suffix` in 63 bytes, the longer part cut first (makeObjectName)."""
     overhead = len(suffix) + 1 + (1 if second else 0)
     room = 63 - overhead
@@ -429,15 +430,23 @@ def _exclude(cursor: Cursor) -> ConstraintDefinition:
     elements = squeeze(cursor.group_text())
     include = _index_parameters(cursor)
     where = squeeze(cursor.group_text()) if cursor.accept("WHERE") else None
-    names = analyse(elements.replace("WITH", ",")).names
     return ConstraintDefinition(
         "exclude",
-        columns=tuple(sorted(names)),
+        columns=_excluded(elements),
         expression=elements,
         method=method,
         include=include,
         where=where,
     )
+
+
+_ELEMENT = re.compile(r"(?:^|\bWITH\s+\S+\s*,)\s*(\"[^\"]+\"|[\w$]+)(?!\s*\()", re.IGNORECASE)
+
+
+def _excluded(elements: str) -> tuple[str, ...]:
+    """The columns of an exclusion's elements, in order; expressions are left out."""
+    found = (match.strip() for match in _ELEMENT.findall(elements))
+    return tuple(dict.fromkeys(c[1:-1] if c.startswith('"') else c.lower() for c in found))
 
 
 def _not_null(cursor: Cursor) -> ConstraintDefinition:

@@ -58,7 +58,9 @@ def _same_base(a: Type, b: Type) -> Conversion:
     if a.base == "bit varying":
         return Conversion.CATALOG if _room(b) >= _room(a) else Conversion.REWRITE
     if a.base.startswith(("timestamp ", "time ")) or a.base == "interval":
-        wider = _precision(b) >= _precision(a) and (not b.fields or a.fields == b.fields)
+        # an interval loses nothing that its fields do not cut off: those ending in seconds keep all
+        keeps = not b.fields or a.fields == b.fields or b.fields.endswith("second")
+        wider = _precision(b) >= _precision(a) and keeps
         return Conversion.CATALOG if wider else Conversion.REWRITE
     return Conversion.REWRITE
 

@@ -26,14 +26,14 @@ Volatility = Literal["immutable", "stable", "volatile"]
 _VOLATILE = frozenset(
     """random random_normal gen_random_uuid uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4
     uuidv4 uuidv7 clock_timestamp timeofday nextval setval currval lastval pg_sleep pg_sleep_for
-    gen_random_bytes gen_salt setseed txid_current pg_current_xact_id set_config pg_advisory_lock
+    gen_random_bytes gen_salt setseed set_config pg_advisory_lock
     pg_advisory_xact_lock pg_try_advisory_lock pg_notify lo_create lo_import query_to_xml dblink
     dblink_exec pg_backend_pid_volatile nanoid ulid uuid_generate_v7 uuid_generate_v1mc""".split()
 )
 #: functions and special words that are stable
 _STABLE = frozenset(
     """now current_timestamp current_date current_time localtime localtimestamp
-    transaction_timestamp statement_timestamp current_user session_user user current_role
+    transaction_timestamp statement_timestamp txid_current pg_current_xact_id current_user session_user user current_role
     current_schema current_catalog current_database current_setting to_char to_timestamp to_date
     date_part_tz age pg_get_expr concat concat_ws format to_json to_jsonb row_to_json
     json_build_object jsonb_build_object array_to_string string_to_table timezone inet_client_addr

@@ -14,10 +14,15 @@ Code = Literal["old", "new"]
 
 @dataclass(frozen=True, slots=True)
 class PgError:
-    """The error a statement will end with here: SQLSTATE and what the server would say."""
+    """The error a statement will end with here: SQLSTATE and what the server would say.
+
+    `rows_decide` is whether it comes only if some row asks for it (a NULL where none may be):
+    the statement may then as well succeed.
+    """
 
     sqlstate: str
     message: str
+    rows_decide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class Effects:
     """
 
     locks: Mapping[QName, LockMode] = field(default_factory=dict)
+    #: of indexes, where they matter: whoever plans a statement on the table opens its indexes
+    index_locks: Mapping[QName, LockMode] = field(default_factory=dict)
     rewrites: tuple[QName, ...] = ()
     scans: Mapping[QName, str] = field(default_factory=dict)
     index_builds: tuple[QName, ...] = ()
@@ -85,6 +92,7 @@ class Effects:
 def merge(parts: Iterable[Effects]) -> Effects:
     """The effects of several operations that run one after another in one statement."""
     locks: dict[QName, LockMode] = {}
+    index_locks: dict[QName, LockMode] = {}
     scans: dict[QName, str] = {}
     indirect: dict[QName, tuple[bool, bool]] = {}
     rewrites: dict[QName, None] = {}
@@ -100,6 +108,10 @@ def merge(parts: Iterable[Effects]) -> Effects:
             held = strongest(locks.get(relation), mode)
             assert held is not None
             locks[relation] = held
+        for relation, mode in part.index_locks.items():
+            held = strongest(index_locks.get(relation), mode)
+            assert held is not None
+            index_locks[relation] = held
         for relation, why in part.scans.items():
             scans.setdefault(relation, why)
         for relation, (r, w) in part.blocked_indirectly.items():
@@ -115,6 +127,7 @@ def merge(parts: Iterable[Effects]) -> Effects:
         error = error or part.error
     return Effects(
         locks=locks,
+        index_locks=index_locks,
         rewrites=tuple(rewrites),
         scans=scans,
         index_builds=tuple(builds),

@@ -255,6 +255,10 @@ class Publication:
     tables: tuple[QName, ...] = ()
     all_tables: bool = False
     definition: str = ""
+    #: (table, column) pairs that column lists and row filters name
+    columns: frozenset[tuple[QName, str]] = frozenset()
+    #: those pairs of row filters
+    filters: frozenset[tuple[QName, str]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -276,6 +280,12 @@ class Schema:
     functions: dict[QName, tuple[Function, ...]] = field(default_factory=dict)
     publications: dict[str, Publication] = field(default_factory=dict)
     extensions: set[str] = field(default_factory=set)
+    #: relation → its owner, where a statement said so
+    owners: dict[QName, str] = field(default_factory=dict)
+    #: role → what was granted to it, where a statement said so
+    granted: dict[str, set[str]] = field(default_factory=dict)
+    #: table → the index that CLUSTER takes when none is named
+    clustered: dict[QName, str] = field(default_factory=dict)
     schemas: set[str] = field(default_factory=lambda: {DEFAULT_SCHEMA})
     #: other objects by (kind, name): rules, statistics, roles …, kept for equality and existence
     others: dict[tuple[str, QName], str] = field(default_factory=dict)
@@ -303,6 +313,9 @@ class Schema:
             functions=dict(self.functions),
             publications=dict(self.publications),
             extensions=set(self.extensions),
+            clustered=dict(self.clustered),
+            owners=dict(self.owners),
+            granted={role: set(what) for role, what in self.granted.items()},
             schemas=set(self.schemas),
             others=dict(self.others),
             search_path=self.search_path,

@@ -27,7 +27,13 @@ from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema, Sequence, Table, UserType
 from zdd_migrate.operations.add_constraint import AddConstraint
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.facts import cached_plans, leaves, new_code_early, tree
+from zdd_migrate.operations.facts import (
+    cached_plans,
+    leaves,
+    new_code_early,
+    sequences_read,
+    tree,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +60,19 @@ class AddColumn(Operation):
                 return Effects(locks={relation: LockMode.ACCESS_EXCLUSIVE})
             message = f'column "{self.column}" of relation "{relation.name}" already exists'
             return Effects(locks=locks, error=PgError("42701", message))
+        if (refused := self._refused(at, table)) is not None:
+            return Effects(error=refused)
         heaps = leaves(at.schema, members)
         rewrites = self._rewrites(at)
+        if rewrites and self.definition.default is not None:
+            locks = {**sequences_read(at.schema, self.definition.default), **locks}
         scans: dict[QName, str] = {}
         rebuilds: tuple[QName, ...] = ()
         if rewrites:
             scans = dict.fromkeys(heaps, f"every row is written anew to hold {self.column}")
             rebuilds = tuple(i.name for heap in heaps for i in at.schema.indexes_of(heap))
+        elif self.definition.generated == "virtual" and self.definition.not_null:
+            scans = dict.fromkeys(heaps, f"every row's {self.column} is computed and checked")
         own_effects = Effects(
             locks=locks,
             rewrites=tuple(heaps) if rewrites else (),
@@ -88,12 +100,12 @@ class AddColumn(Operation):
         d = self.definition
         if d.serial or d.identity is not None or d.generated == "stored":
             return True
-        domain = constrained_domain(at.schema, d.type)
-        if domain is not None:
+        if constrained_domain(at.schema, d.type) is not None and d.generated is None:
             return True
-        if d.default is None:
+        default = d.default if d.default is not None else _domain_default(at.schema, d.type)
+        if default is None:
             return False
-        found, unknown = volatility(d.default, at.schema)
+        found, unknown = volatility(default, at.schema)
         if unknown is not None:
             at.assume(f"{unknown}() is volatile, so every row gets a value of its own")
         return found == "volatile"
@@ -103,9 +115,45 @@ class AddColumn(Operation):
             return None
         if table is not None and table.rows == 0:
             return None
-        return PgError(
-            "23502", f'column "{self.column}" of relation "{relation.name}" contains null values'
-        )
+        message = f'column "{self.column}" of relation "{relation.name}" contains null values'
+        return PgError("23502", message, rows_decide=table is None or table.rows is None)
+
+    def _refused(self, at: Situation, table: Table | None) -> PgError | None:
+        """What cannot be written this way, here or in this major."""
+        d = self.definition
+        if d.storage is not None and at.pg < 16:
+            return PgError("42601", "STORAGE of a new column needs Postgres 16")
+        if d.generated == "virtual":
+            return self._refused_virtual(at)
+        if d.generated == "stored" and d.generation is not None:
+            kind, unknown = volatility(d.generation, at.schema)
+            if kind != "immutable" and unknown is None and analyse(d.generation).understood:
+                return PgError("42P17", "generation expression is not immutable")
+        parents = table is not None and table.kind == "partitioned"
+        if d.identity is not None and at.pg < 17 and parents:
+            message = "cannot recursively add identity column to table that has child tables"
+            return PgError("42P16", message)
+        return None
+
+    def _refused_virtual(self, at: Situation) -> PgError | None:
+        d = self.definition
+        if at.pg < 18:
+            return PgError("42601", "VIRTUAL generated columns need Postgres 18")
+        names = {"unique": "unique", "primary_key": "primary key", "foreign_key": "foreign key"}
+        for constraint in d.constraints:
+            if constraint.kind in names:
+                return PgError(
+                    "0A000",
+                    f"{names[constraint.kind]} constraints on virtual generated columns are not "
+                    "supported",
+                )
+        if _domain(at.schema, d.type) is not None:
+            message = f'virtual generated column "{self.column}" cannot have a domain type'
+            return PgError("0A000", message)
+        called = analyse(d.generation or "").functions
+        if any(name.name in called for name in at.schema.functions):
+            return PgError("0A000", "generation expression uses user-defined function")
+        return None
 
     def _breaks(self, relation: QName) -> tuple[Break, ...]:
         if not self.definition.not_null or self._has_value:
@@ -120,7 +168,8 @@ class AddColumn(Operation):
         out = []
         for constraint in self.definition.constraints:
             effects = AddConstraint(relation=relation, constraint=constraint).effects(at)
-            effects = replace(effects, breaks=(), error=None)
+            error = effects.error if effects.error and not effects.error.rows_decide else None
+            effects = replace(effects, breaks=(), error=error)
             if constraint.kind == "foreign_key":
                 effects = replace(effects, scans=effects.scans if has_default else {})
                 # the table itself is locked harder by the ADD COLUMN
@@ -354,16 +403,32 @@ class AddColumn(Operation):
 
 
 def constrained_domain(schema: Schema, type_: str) -> UserType | None:
-    """The domain behind a type's text when it (or a domain under it) has constraints."""
-    base = parse_type(type_).base
-    parts = base.rsplit(".", 1)
-    name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, base)
-    found = schema.user_type(QName(name.schema, name.name.strip('"')))
-    if found is None or found.kind != "domain":
-        return None
-    if found.constrained:
+    """The domain behind a type's text when it (or a domain under it) has constraints.
+
+    An array of a domain is none: its elements are checked when they are made.
+    """
+    found = _domain(schema, type_)
+    if found is None or found.constrained:
         return found
     return constrained_domain(schema, found.base) if found.base else None
+
+
+def _domain(schema: Schema, type_: str) -> UserType | None:
+    parsed = parse_type(type_)
+    parts = parsed.base.rsplit(".", 1)
+    name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, parsed.base)
+    found = schema.user_type(QName(name.schema, name.name.strip('"')))
+    if found is None or found.kind != "domain" or parsed.dimensions:
+        return None
+    return found
+
+
+def _domain_default(schema: Schema, type_: str) -> str | None:
+    """The default that a column takes over from its domain."""
+    found = _domain(schema, type_)
+    if found is None or found.default is not None:
+        return found.default if found is not None else None
+    return _domain_default(schema, found.base) if found.base else None
 
 
 def _read(cursor: Cursor, target: Target) -> AddColumn:

@@ -8,6 +8,7 @@ an index built concurrently; an exclusion constraint can do neither.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -26,10 +27,15 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import (
+    SUFFIXES,
+    alike,
+    built_on,
     cached_plans,
     foreign_key_break,
     implied_not_null,
+    index_copies,
     leaves,
+    partition_columns,
     tree,
 )
 
@@ -76,6 +82,10 @@ class AddConstraint(Operation):
 
     def _check(self, at: Situation, relation: QName) -> Effects:
         members = tree(at.schema, relation, only=self.constraint.no_inherit)
+        if self.only and not self.constraint.no_inherit and at.schema.children_of(relation):
+            return Effects(error=PgError("42P16", "constraint must be added to child tables too"))
+        if not self.constraint.enforced and at.pg < 18:
+            return Effects(error=PgError("42601", "NOT ENFORCED needs Postgres 18"))
         scans = (
             dict.fromkeys(leaves(at.schema, members), "every row is checked")
             if self.constraint.valid and self.constraint.enforced
@@ -99,8 +109,16 @@ class AddConstraint(Operation):
         for member in tree(at.schema, referenced):
             locks[member] = _M.SHARE_ROW_EXCLUSIVE
         partitioned = table is not None and table.kind == "partitioned"
+        if (
+            at.pg >= 18
+            and constraint.valid
+            and self._validates_child(at.schema, members, referenced)
+        ):
+            locks[referenced] = _M.ACCESS_EXCLUSIVE  # the partition's own key becomes part of it
         error = None
-        if partitioned and not constraint.valid and at.pg < 18 and constraint.enforced:
+        if (wrong := self._target_error(at.schema, referenced)) is not None:
+            error = wrong
+        elif partitioned and not constraint.valid and at.pg < 18 and constraint.enforced:
             error = PgError(
                 "42809",
                 f'cannot add NOT VALID foreign key on partitioned table "{relation.name}" '
@@ -132,6 +150,38 @@ class AddConstraint(Operation):
             else (),
         )
 
+    def _validates_child(self, schema: Schema, members: list[QName], referenced: QName) -> bool:
+        """Whether a partition has the same key, NOT VALID, that is now taken over and validated."""
+        return any(
+            fk.kind == "foreign_key"
+            and not fk.valid
+            and (fk.columns, fk.ref_table) == (self.constraint.columns, referenced)
+            for member in members[1:]
+            for fk in (schema.tables[member].constraints if member in schema.tables else ())
+        )
+
+    def _target_error(self, schema: Schema, referenced: QName) -> PgError | None:
+        """What may not be referenced: a view, or columns without a unique index."""
+        if referenced in schema.views:
+            return PgError("42809", f'referenced relation "{referenced.name}" is not a table')
+        table = schema.tables.get(referenced)
+        if table is None or not self.constraint.ref_columns:
+            return None
+        wanted = set(self.constraint.ref_columns)
+        keys = [set(c.columns) for c in table.constraints if c.kind in ("unique", "primary_key")]
+        keys += [
+            set(index.keys)
+            for index in schema.indexes_of(referenced)
+            if index.unique and index.valid and index.predicate is None
+        ]
+        if wanted in keys or not schema.complete:
+            return None
+        return PgError(
+            "42830",
+            "there is no unique constraint matching given keys for referenced table "
+            f'"{referenced.name}"',
+        )
+
     def _unique(self, at: Situation, relation: QName, table: Table | None) -> Effects:
         constraint = self.constraint
         columns = constraint.columns
@@ -146,15 +196,14 @@ class AddConstraint(Operation):
             if index is not None:
                 columns = index.keys
                 already_unique = index.unique
-                if not index.unique:
-                    error = PgError("42809", f'"{constraint.using_index}" is not a unique index')
-                elif not index.valid:
-                    error = PgError("55000", f'index "{constraint.using_index}" is not valid')
+                error = self._index_error(table, index)
         else:
-            heaps = leaves(at.schema, members)
-            name = relation.sibling(constraint.constraint(relation, _taken(table)).name)
-            builds = tuple(name if heap == relation else heap for heap in heaps)
+            error = self._partition_key_error(at, table)
+            heaps = self._building(at, relation, table)
+            builds = built_on(at.schema, heaps, self._copies(at.schema, relation, table))
             scans = dict.fromkeys(heaps, "every row is read to build the index")
+            if at.pg < 18 and table is not None and table.kind == "partitioned":
+                locks = {**dict.fromkeys(members, _M.SHARE), relation: _M.ACCESS_EXCLUSIVE}
         breaks: list[Break] = []
         if not already_unique:
             what = f"writes that repeat a value of ({', '.join(columns)}) in {relation.name}"
@@ -171,6 +220,8 @@ class AddConstraint(Operation):
             ]
             for column in nullable:
                 breaks.append(_null_break(relation, column))
+            if nullable:
+                locks = dict.fromkeys(members, _M.ACCESS_EXCLUSIVE)
             if nullable and not all(implied_not_null(table, c) for c in nullable):
                 for heap in leaves(at.schema, members):
                     scans.setdefault(heap, "every row is checked for NULL")
@@ -178,13 +229,40 @@ class AddConstraint(Operation):
             locks=locks, scans=scans, index_builds=builds, error=error, breaks=tuple(breaks)
         )
 
+    def _index_error(self, table: Table | None, index: Index) -> PgError | None:
+        """An index that cannot become a constraint's."""
+        name = self.constraint.using_index
+        if table is not None and table.kind == "partitioned":
+            message = (
+                "ALTER TABLE / ADD CONSTRAINT USING INDEX is not supported on partitioned tables"
+            )
+            return PgError("0A000", message)
+        if index.predicate is not None:
+            return PgError("42809", f'"{name}" is a partial index')
+        if _reordered(index):
+            message = f'index "{name}" column number 1 does not have default sorting behavior'
+            return PgError("42809", message)
+        if not index.unique:
+            return PgError("42809", f'"{name}" is not a unique index')
+        if not index.valid:
+            return PgError("55000", f'index "{name}" is not valid')
+        return None
+
     def _exclude(self, at: Situation, relation: QName, table: Table | None) -> Effects:
-        heaps = leaves(at.schema, tree(at.schema, relation))
-        name = relation.sibling(self.constraint.constraint(relation, _taken(table)).name)
+        heaps = self._building(at, relation, table)
+        locks = {relation: _M.ACCESS_EXCLUSIVE}
+        error = None
+        if table is not None and table.kind == "partitioned":
+            mode = _M.SHARE if at.pg < 18 else _M.ACCESS_EXCLUSIVE
+            locks = {**dict.fromkeys(tree(at.schema, relation), mode), **locks}
+            if at.pg < 17:
+                message = "exclusion constraints are not supported on partitioned tables"
+                error = PgError("0A000", message)
         return Effects(
-            locks=dict.fromkeys(tree(at.schema, relation), _M.ACCESS_EXCLUSIVE),
+            locks=locks,
+            error=error,
             scans=dict.fromkeys(heaps, "every row is read to build the index"),
-            index_builds=tuple(name if heap == relation else heap for heap in heaps),
+            index_builds=built_on(at.schema, heaps, self._copies(at.schema, relation, table)),
             breaks=(
                 Break(
                     "old",
@@ -194,6 +272,33 @@ class AddConstraint(Operation):
                     relation,
                 ),
             ),
+        )
+
+    def _building(self, at: Situation, relation: QName, table: Table | None) -> list[QName]:
+        """Tables an index is built on: this one, or its partitions; children have none of it."""
+        partitioned = table is not None and table.kind == "partitioned"
+        members = tree(at.schema, relation) if partitioned else [relation]
+        return [heap for heap in leaves(at.schema, members) if heap not in at.created]
+
+    def _copies(self, schema: Schema, relation: QName, table: Table | None) -> list[Index]:
+        """The index behind the constraint, and its copies on partitions."""
+        made = self.constraint.constraint(relation, _taken(table))
+        index = _index_behind(self.constraint, made, relation)
+        return [index, *index_copies(schema, index, SUFFIXES[self.constraint.kind])]
+
+    def _partition_key_error(self, at: Situation, table: Table | None) -> PgError | None:
+        """A unique key of a partitioned table must hold the columns it is partitioned by."""
+        if self.constraint.without_overlaps and at.pg < 18:
+            return PgError("42601", "WITHOUT OVERLAPS needs Postgres 18")
+        if self.constraint.nulls_not_distinct and at.pg < 15:
+            return PgError("42601", "NULLS NOT DISTINCT needs Postgres 15")
+        if table is None or table.kind != "partitioned" or table.partition_key is None:
+            return None
+        if set(partition_columns(table)) <= set(self.constraint.columns):
+            return None
+        return PgError(
+            "0A000",
+            "unique constraint on partitioned table must include all partitioning columns",
         )
 
     def _not_null(self, at: Situation, relation: QName, table: Table | None) -> Effects:
@@ -234,25 +339,24 @@ class AddConstraint(Operation):
             return
         if inherited and definition.kind in ("unique", "primary_key", "exclude"):
             definition = replace(definition, name=None)
+        if inherited and definition.kind in ("foreign_key", "check") and definition.name is None:
+            above = schema.resolve(self.relation) if self.relation is not None else table.name
+            known = schema.tables.get(above)
+            named = known.constraints[-1].name if known is not None and known.constraints else None
+            definition = replace(definition, name=named)
         made = definition.constraint(table.name, _taken(table))
         if made.ref_table is not None:
-            made = replace(made, ref_table=schema.resolve(made.ref_table), inherited=inherited)
+            made = replace(made, ref_table=schema.resolve(made.ref_table))
+        made = replace(made, inherited=inherited)
         if definition.using_index is not None:
             made = self._adopt_index(schema, table, made, definition.using_index)
         elif made.index is not None:
-            schema.put_index(
-                Index(
-                    name=table.name.sibling(made.index),
-                    table=table.name,
-                    keys=made.columns,
-                    unique=made.kind != "exclude",
-                    method=definition.method or ("gist" if made.kind == "exclude" else "btree"),
-                    include=made.include,
-                    columns=frozenset((*made.columns, *made.include)),
-                    constraint=made.name,
-                    nulls_not_distinct=made.nulls_not_distinct,
-                )
-            )
+            index = _index_behind(definition, made, table.name)
+            if inherited and table.parent is not None:
+                theirs = schema.indexes_of(table.parent)
+                parent = next((i.name for i in reversed(theirs) if alike(index, i)), None)
+                index = replace(index, parent=parent)
+            schema.put_index(index)
         table = schema.tables[table.name].with_constraint(made)
         if made.kind == "primary_key":
             for name in made.columns:
@@ -279,6 +383,28 @@ class AddConstraint(Operation):
         if made.ref_table is not None:
             made = replace(made, ref_table=draft.schema.resolve(made.ref_table))
         plan_added_constraint(draft, relation, self.constraint, made)
+
+
+def _index_behind(definition: ConstraintDefinition, made: Constraint, table: QName) -> Index:
+    return Index(
+        name=table.sibling(made.index or made.name),
+        table=table,
+        keys=made.columns,
+        unique=made.kind != "exclude",
+        method=definition.method or ("gist" if made.kind == "exclude" else "btree"),
+        include=made.include,
+        columns=frozenset((*made.columns, *made.include)),
+        constraint=made.name,
+        nulls_not_distinct=made.nulls_not_distinct,
+    )
+
+
+_ORDERED = re.compile(r"\b(DESC|NULLS\s+FIRST)\b", re.IGNORECASE)
+
+
+def _reordered(index: Index) -> bool:
+    """Whether an index sorts otherwise than a constraint's would."""
+    return _ORDERED.search(index.definition) is not None
 
 
 def _taken(table: Table | None) -> set[str]:

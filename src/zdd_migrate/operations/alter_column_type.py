@@ -16,15 +16,15 @@ from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze
-from zdd_migrate.grammar.types import normalise_type, parse_type
+from zdd_migrate.grammar.types import Type, normalise_type, parse_type
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Column, Schema, Table
+from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Table
 from zdd_migrate.operations.add_column import constrained_domain
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.facts import cached_plans, leaves, tree
+from zdd_migrate.operations.facts import cached_plans, leaves, owned_sequences, tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,18 @@ class AlterColumnType(Operation):
         if work is Conversion.REWRITE:
             scans = dict.fromkeys(heaps, "every row is written anew with the new type")
             rebuilds = tuple(i.name for i in indexes)
-        elif work is Conversion.REINDEX:
-            touched = [i for i in indexes if self.column in i.columns]
+        else:
+            touched = [i for i in indexes if self._rebuilt(i, work)]
             rebuilds = tuple(i.name for i in touched)
             scans = {i.table: "its indexes on the column are built anew" for i in touched}
         error = None
         if table is not None and column is not None:
             error = self._dependents(at.schema, relation, table)
+            error = error or self._refused(at.schema, relation, table, column)
+            if parse_type(column.type) != parse_type(self.type):
+                owned = owned_sequences(at.schema, relation, self.column)
+                if column.identity is not None:  # the identity's sequence takes the type too
+                    locks.update(dict.fromkeys(owned, LockMode.SHARE_ROW_EXCLUSIVE))
             self._constraints(at.schema, relation, table, work, locks, scans)
         return Effects(
             locks=locks,
@@ -76,6 +81,19 @@ class AlterColumnType(Operation):
             error=error,
             breaks=(*self._breaks(relation, column), *cached_plans(members)),
         )
+
+    def _rebuilt(self, index: Index, work: Conversion) -> bool:
+        """Whether an index is built anew though the table is not.
+
+        One whose predicate or expressions name the column always is: Postgres compares them as
+        written, and they are written anew with another type.
+        """
+        if work is Conversion.REINDEX and self.column in index.columns:
+            return True
+        if index.predicate is not None and self.column in analyse(index.predicate).names:
+            return True
+        computed = (key for key in index.keys if not re.fullmatch(r"[\w$]+", key))
+        return any(self.column in analyse(key).names for key in computed)
 
     def _work(self, at: Situation, table: Table | None, column: Column | None) -> Conversion:
         if table is None or column is None:
@@ -115,6 +133,11 @@ class AlterColumnType(Operation):
                 return PgError(
                     "0A000", f"cannot alter type of a column used by generated column {other.name}"
                 )
+        for publication in schema.publications.values():
+            if (relation, self.column) in publication.filters:
+                return PgError(
+                    "0A000", "cannot alter type of a column used by a publication WHERE clause"
+                )
         for policy in table.policies:
             if self.column in analyse(f"{policy.using or ''} {policy.with_check or ''}").names:
                 return PgError(
@@ -125,6 +148,32 @@ class AlterColumnType(Operation):
                 return PgError(
                     "0A000", f"cannot alter type of a column used in trigger {trigger.name}"
                 )
+        return None
+
+    def _refused(
+        self, schema: Schema, relation: QName, table: Table, column: Column
+    ) -> PgError | None:
+        """A default that cannot follow, a key whose two ends no longer compare."""
+        old, new = (parse_type(_base_type(schema, t)) for t in (column.type, self.type))
+        if column.default is not None and self.using is not None and not _follows(old, new):
+            return PgError(
+                "42804",
+                f'default for column "{self.column}" cannot be cast automatically to type '
+                f"{normalise_type(self.type)}",
+            )
+        pairs = [
+            (fk, far)
+            for fk in table.constraints
+            if fk.kind == "foreign_key" and fk.ref_table is not None
+            for near, far in zip(fk.columns, _referenced(schema, fk), strict=False)
+            if near == self.column
+        ]
+        for fk, far in pairs:
+            assert fk.ref_table is not None
+            other = schema.tables.get(fk.ref_table)
+            theirs = other.column(far) if other is not None else None
+            if theirs is not None and not _comparable(new, parse_type(theirs.type)):
+                return PgError("42804", f'foreign key constraint "{fk.name}" cannot be implemented')
         return None
 
     def _constraints(
@@ -289,6 +338,36 @@ def _base_type(schema: Schema, type_: str) -> str:
     if found is not None and found.kind == "domain" and found.base is not None:
         return _base_type(schema, found.base)
     return type_
+
+
+_INTEGERS = ("smallint", "integer", "bigint")
+_TEXTS = ("text", "character varying", "character", "name", "citext")
+_NUMBERS = (*_INTEGERS, "numeric", "real", "double precision")
+
+
+def _follows(old: Type, new: Type) -> bool:
+    """Whether a default of the old type is cast to the new one by itself (an assignment cast)."""
+    if old.base == new.base or new.base in _TEXTS:
+        return True
+    return old.base in _NUMBERS and new.base in _NUMBERS
+
+
+def _comparable(referencing: Type, referenced: Type) -> bool:
+    """Whether a foreign key can compare the two: the referenced one's operators must take both."""
+    if referencing.base == referenced.base:
+        return True
+    if referencing.base in _NUMBERS and referenced.base in _NUMBERS:
+        wider = _NUMBERS.index(referencing.base) <= _NUMBERS.index(referenced.base)
+        return wider or (referencing.base in _INTEGERS and referenced.base in _INTEGERS)
+    return referencing.base in _TEXTS and referenced.base in _TEXTS
+
+
+def _referenced(schema: Schema, fk: Constraint) -> tuple[str, ...]:
+    if fk.ref_columns or fk.ref_table is None:
+        return fk.ref_columns
+    other = schema.tables.get(fk.ref_table)
+    key = other.primary_key if other is not None else None
+    return key.columns if key is not None else ()
 
 
 def _read(cursor: Cursor, target: Target, column: str) -> AlterColumnType:

@@ -9,7 +9,7 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.constraints import ConstraintDefinition, read_table_constraint
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
@@ -44,9 +44,16 @@ class AlterDomain(Operation):
         """SHARE on every table with such a column while its rows are read; writes wait."""
         assert self.relation is not None
         name = at.schema.resolve_type(self.relation)
+        kind = self.definition.kind if self.definition is not None else None
+        if self.act == "add" and kind == "not_null" and at.pg < 17:
+            message = "NOT NULL as a constraint of a domain needs Postgres 17"
+            return Effects(error=PgError("42601", message))
         if not self._reads_rows:
             return Effects(breaks=self._breaks(name))
         users = _tables_with(at.schema, name)
+        for table, column in _columns_within(at.schema, name):
+            message = f'cannot alter type "{name.name}" because column "{table}.{column}" uses it'
+            return Effects(error=PgError("0A000", message))
         if not at.schema.complete:
             at.assume(f"no other table has a column of {name}")
         mode = LockMode.SHARE_UPDATE_EXCLUSIVE if self._weak(at) else LockMode.SHARE
@@ -118,16 +125,39 @@ class AlterDomain(Operation):
         )
 
 
-def _tables_with(schema: Schema, domain: QName) -> list[QName]:
-    def is_one(type_: str) -> bool:
-        base = type_.removesuffix("[]")
-        return base == str(domain) or schema.resolve_type(_path(base)) == domain
+def _is(schema: Schema, type_: str, domain: QName) -> bool:
+    """Whether a type's text names the domain, or a domain over it."""
+    if type_ == str(domain) or schema.resolve_type(_path(type_)) == domain:
+        return True
+    known = schema.types.get(schema.resolve_type(_path(type_)))
+    return known is not None and known.base is not None and _is(schema, known.base, domain)
 
-    return sorted(
-        table.name
+
+def _tables_with(schema: Schema, domain: QName) -> list[QName]:
+    found = [
+        relation.name
+        for relation in schema.tables.values()
+        if relation.kind != "partitioned"
+        and any(_is(schema, column.type, domain) for column in relation.columns)
+    ]
+    return sorted(found)
+
+
+def _columns_within(schema: Schema, domain: QName) -> list[tuple[str, str]]:
+    """Columns that hold the domain inside another type: an array, or a composite type."""
+    composites = {
+        str(t.name)
+        for t in schema.types.values()
+        if t.kind == "composite" and any(_is(schema, a.type, domain) for a in t.attributes)
+    }
+    return [
+        (table.name.name, column.name)
         for table in schema.tables.values()
-        if table.kind != "partitioned" and any(is_one(column.type) for column in table.columns)
-    )
+        for column in table.columns
+        if (column.type.endswith("[]") and _is(schema, column.type.rstrip("[]"), domain))
+        or column.type in composites
+        or str(schema.resolve_type(_path(column.type))) in composites
+    ]
 
 
 def _path(text: str) -> QName:

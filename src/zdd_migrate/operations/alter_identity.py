@@ -15,6 +15,7 @@ from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Column, Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.create_object import read_sequence_option
+from zdd_migrate.operations.facts import owned_sequences
 
 _M = LockMode
 Act = Literal["add", "set", "drop"]
@@ -41,6 +42,9 @@ class AlterIdentity(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         locks: dict[QName, LockMode] = {relation: _M.ACCESS_EXCLUSIVE}
+        if self.act != "add":
+            mode = _M.ACCESS_EXCLUSIVE if self.act == "drop" else _M.SHARE_ROW_EXCLUSIVE
+            locks.update(dict.fromkeys(owned_sequences(at.schema, relation, self.column), mode))
         column = self._column(at.schema)
         error = None
         breaks: tuple[Break, ...] = ()

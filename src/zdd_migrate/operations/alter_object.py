@@ -25,6 +25,7 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.facts import owned_by
 from zdd_migrate.operations.rename_object import USES, RenameObject
 
 
@@ -48,6 +49,8 @@ class AlterObject(Operation):
         locks: dict[QName, LockMode] = {}
         if self.relation is not None and self.object in ON_TABLE:
             locks = {at.schema.resolve(self.relation): LockMode.ACCESS_EXCLUSIVE}
+        if self.object == "OWNED":
+            locks = dict.fromkeys(owned_by(at.schema, self.name), LockMode.ACCESS_EXCLUSIVE)
         error, transactional = None, True
         if self.object == "SYSTEM" or (self.object, self.change) == ("DATABASE", "tablespace"):
             transactional = False

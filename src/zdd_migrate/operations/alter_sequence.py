@@ -27,7 +27,10 @@ class AlterSequence(Operation):
     def effects(self, at: Situation) -> Effects:
         """SHARE ROW EXCLUSIVE on the sequence alone."""
         assert self.relation is not None
-        return Effects(locks={at.schema.resolve(self.relation): LockMode.SHARE_ROW_EXCLUSIVE})
+        locks = {at.schema.resolve(self.relation): LockMode.SHARE_ROW_EXCLUSIVE}
+        if self.owned_by is not None:
+            locks[at.schema.resolve(self.owned_by)] = LockMode.ACCESS_SHARE
+        return Effects(locks=locks)
 
     def apply(self, schema: Schema) -> None:
         """Keep what it is tied to."""

@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.types import normalise_type
-from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.effects import Break, Effects, PgError, merge
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Schema, Table
 from zdd_migrate.operations.add_enum_value import read_add_value
+from zdd_migrate.operations.alter_column_type import AlterColumnType
 from zdd_migrate.operations.alter_object import AlterObject, read_change
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.rename_object import RenameObject
@@ -45,18 +46,37 @@ class AlterAttribute(Operation):
             (name, *(t.name for t in typed)), LockMode.ACCESS_EXCLUSIVE
         )
         error = None
-        if typed and not self.cascade and self.act != "rename":
+        if typed and not self.cascade:
             message = f'cannot alter type "{name.name}" because it is the type of a typed table'
             error = PgError("2BP01", message)
         elif self.act == "retype" and (user := _column_of_type(at.schema, name)) is not None:
             message = f'cannot alter type "{name.name}" because column "{user}" uses it'
             error = PgError("0A000", message)
-        rewrites = tuple(t.name for t in typed) if self.act == "retype" else ()
+        rewrites, scans, rebuilds = self._retyped(at, name, typed)
         breaks: tuple[Break, ...] = ()
         if self.act != "add":
             what = f"whatever names ({name.name}).{self.attribute}"
             breaks = (Break("old", "removed", what, "42703", name, self.attribute),)
-        return Effects(locks=locks, rewrites=rewrites, error=error, breaks=breaks)
+        return Effects(
+            locks=locks,
+            rewrites=rewrites,
+            scans=scans,
+            index_rebuilds=rebuilds,
+            error=error,
+            breaks=breaks,
+        )
+
+    def _retyped(
+        self, at: Situation, name: QName, typed: list[Table]
+    ) -> tuple[tuple[QName, ...], dict[QName, str], tuple[QName, ...]]:
+        """What ALTER COLUMN … TYPE would do to each table made OF the type."""
+        if self.act != "retype" or self.to is None:
+            return (), {}, ()
+        done = merge(
+            AlterColumnType(relation=t.name, column=self.attribute, type=self.to).effects(at)
+            for t in typed
+        )
+        return done.rewrites, dict(done.scans), done.index_rebuilds
 
     def apply(self, schema: Schema) -> None:
         """Change the attribute, and the columns of tables made OF the type."""

@@ -15,9 +15,11 @@ from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.bounds import fits, misses
 from zdd_migrate.operations.create_table import read_bound
+from zdd_migrate.operations.facts import alike, built_on, leaves, partition_copies, tree
 
 _M = LockMode
 
@@ -40,24 +42,80 @@ class AttachPartition(Operation):
         error = None
         if schema.complete and joins not in schema.tables:
             error = PgError("42P01", f'relation "{joins.name}" does not exist')
-        scans = {}
+        parent_table, table = schema.tables.get(parent), schema.tables.get(joins)
+        error = error or _nullable(parent_table, table)
+        scans: dict[QName, str] = {}
+        builds = self._missing_indexes(at, parent, joins)
+        heaps = leaves(schema, tree(schema, joins))
         if joins not in at.created:
-            scans[joins] = "every row is read to see that it fits the partition's bound"
+            proven = (
+                parent_table is not None
+                and table is not None
+                and fits(schema, table, parent_table, self.bound)
+            )
+            if not proven:
+                scans = dict.fromkeys(
+                    heaps, "every row is read to see that it fits the partition's bound"
+                )
+                at.assume(
+                    f"no CHECK of {joins} proves its rows to fit; a validated one saves the reading"
+                )
+            elif builds:
+                scans = dict.fromkeys(heaps, "every row is read to build the parent's indexes")
         default = next((p.name for p in schema.partitions_of(parent) if p.bound == "DEFAULT"), None)
         if default is not None and default != joins:
             locks[default] = _M.ACCESS_EXCLUSIVE
-            scans[default] = "every row is read to see that none belongs to the new partition"
-        parent_table = schema.tables.get(parent)
+            held_back = schema.tables[default]
+            if parent_table is None or not misses(held_back, parent_table, self.bound):
+                why = "every row is read to see that none belongs to the new partition"
+                scans[default] = why
         for key in parent_table.constraints if parent_table is not None else ():
             if key.kind == "foreign_key" and key.ref_table is not None:
-                locks.setdefault(schema.resolve(key.ref_table), _M.SHARE_ROW_EXCLUSIVE)
+                self._foreign_key(schema, joins, key, locks, scans)
         for other, _ in schema.foreign_keys_to(parent):
-            locks.setdefault(other.name, _M.SHARE_ROW_EXCLUSIVE)
-        if joins not in at.created:
-            at.assume(
-                f"no CHECK of {joins} proves its rows to fit; a validated one saves the reading"
-            )
-        return Effects(locks=locks, scans=scans, error=error)
+            # since 15 the key gets its triggers on the new partition at once
+            mode = _M.SHARE_ROW_EXCLUSIVE if at.pg >= 15 else _M.ACCESS_SHARE
+            locks.setdefault(other.name, mode)
+        return Effects(locks=locks, scans=scans, index_builds=builds, error=error)
+
+    def _missing_indexes(self, at: Situation, parent: QName, joins: QName) -> tuple[QName, ...]:
+        if joins in at.created:
+            return ()
+        copies = self._copies(at.schema, parent, joins)
+        return built_on(at.schema, leaves(at.schema, tree(at.schema, joins)), copies)
+
+    def _copies(self, schema: Schema, parent: QName, joins: QName) -> list[Index]:
+        table = schema.tables.get(joins)
+        made: list[Index] = []
+        for index in schema.indexes_of(parent) if table is not None else ():
+            assert table is not None
+            made += partition_copies(schema, table, index, {i.name for i in made})
+        return made
+
+    def _foreign_key(
+        self,
+        schema: Schema,
+        joins: QName,
+        key: Constraint,
+        locks: dict[QName, LockMode],
+        scans: dict[QName, str],
+    ) -> None:
+        """The parent's key binds the new rows too: one of its own like it is taken over."""
+        assert key.ref_table is not None
+        referenced = schema.resolve(key.ref_table)
+        table = schema.tables.get(joins)
+        own = table.constraints if table is not None else ()
+        for mine in own:
+            if mine.kind == "foreign_key" and (mine.columns, mine.ref_table) == (
+                key.columns,
+                referenced,
+            ):
+                locks[referenced] = _M.ACCESS_EXCLUSIVE
+                return
+        locks.setdefault(referenced, _M.SHARE_ROW_EXCLUSIVE)
+        for heap in leaves(schema, tree(schema, joins)):
+            scans.setdefault(heap, f"{key.name} of the parent is checked")
+        scans.setdefault(referenced, "referenced rows are looked up")
 
     def apply(self, schema: Schema) -> None:
         """Hang the table below its parent."""
@@ -65,6 +123,13 @@ class AttachPartition(Operation):
         table = schema.table(self.partition)
         if table is not None:
             parent = schema.resolve(self.relation)
+            copies = self._copies(schema, parent, table.name)
+            for copy in copies:
+                schema.put_index(copy)
+            for mine in schema.indexes_of(table.name):
+                theirs = next((i for i in schema.indexes_of(parent) if alike(mine, i)), None)
+                if theirs is not None and mine.parent is None:
+                    schema.put_index(replace(mine, parent=theirs.name))
             schema.put_table(replace(table, parent=parent, bound=self.bound))
 
     def plan(self, draft: Draft) -> None:
@@ -87,6 +152,15 @@ class AttachPartition(Operation):
         )
 
 
+def _nullable(parent: Table | None, table: Table | None) -> PgError | None:
+    for column in parent.columns if parent is not None else ():
+        mine = table.column(column.name) if table is not None else None
+        if column.not_null and mine is not None and not mine.not_null:
+            message = f'column "{column.name}" in child table must be marked NOT NULL'
+            return PgError("42804", message)
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachIndex(Operation):
     """Make a partition's index part of the partitioned index `relation`."""
@@ -95,11 +169,12 @@ class AttachIndex(Operation):
     index: QName
 
     def effects(self, at: Situation) -> Effects:
-        """ACCESS SHARE on both tables: nobody waits."""
+        """ACCESS SHARE on both tables; the index that joins is kept from plans for an instant."""
         assert self.relation is not None
         indexes = [at.schema.index(name) for name in (self.relation, self.index)]
         tables = [index.table for index in indexes if index is not None]
-        return Effects(locks=dict.fromkeys(tables, _M.ACCESS_SHARE))
+        taken = {indexes[1].name: _M.ACCESS_EXCLUSIVE} if indexes[1] is not None else {}
+        return Effects(locks=dict.fromkeys(tables, _M.ACCESS_SHARE), index_locks=taken)
 
     def apply(self, schema: Schema) -> None:
         """Remember whose part it is."""

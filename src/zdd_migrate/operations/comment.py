@@ -31,7 +31,9 @@ class Comment(Operation):
         if self.relation is None:
             return Effects()
         relation = at.schema.resolve(self.relation)
-        return Effects(locks={relation: LockMode.SHARE_UPDATE_EXCLUSIVE})
+        weak = self.object in ("CONSTRAINT", "TRIGGER", "POLICY", "RULE")
+        mode = LockMode.ACCESS_SHARE if weak else LockMode.SHARE_UPDATE_EXCLUSIVE
+        return Effects(locks={relation: mode})
 
     def apply(self, schema: Schema) -> None:
         """Keep table and column comments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,8 +10,10 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.literals import string_value
+from zdd_migrate.grammar.queries import relations_read
 from zdd_migrate.grammar.tokens import STRING
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Function, Schema
@@ -39,8 +42,15 @@ class CreateFunction(Operation):
     def effects(self, at: Situation) -> Effects:
         """No relation is locked; a replaced body changes what old code gets from its next call."""
         name = self.target(at.schema)
+        if re.match(r"\s*BEGIN\s+ATOMIC\b", self.body, re.IGNORECASE):
+            read = {at.schema.resolve(r): LockMode.ACCESS_SHARE for r in relations_read(self.body)}
+            return Effects(locks=read)
         if not self.or_replace or name not in at.schema.functions:
             return Effects()
+        for known in at.schema.functions[name]:
+            error = _renamed_argument(known.arguments, self.arguments)
+            if error is not None:
+                return Effects(error=error)
         what = f"code that calls {name.name}() gets the new body's results"
         return Effects(breaks=(Break("old", "values", what, None, name),))
 
@@ -87,6 +97,28 @@ class CreateFunction(Operation):
             if not cursor.accept(","):
                 break
         return ", ".join(parts)
+
+
+def _renamed_argument(old: str, new: str) -> PgError | None:
+    """Replacing a function may not give an argument of the same place and type another name."""
+    before, after = (_arguments(text) for text in (old, new))
+    if [type_ for _, type_ in before] != [type_ for _, type_ in after]:
+        return None
+    for (was, _), (now, _) in zip(before, after, strict=True):
+        if was and was != now:
+            return PgError("42P13", f'cannot change name of input parameter "{was}"')
+    return None
+
+
+def _arguments(text: str) -> list[tuple[str, str]]:
+    """(name, type) of each argument, folded; the name empty where none is given."""
+    found = []
+    for part in text.split(",") if text.strip() else ():
+        head = part.split(" DEFAULT ")[0].split("=")[0].strip().lower()
+        words = [w for w in head.split() if w not in ("in", "inout", "out", "variadic")]
+        two = len(words) > 1 and words[0] not in ("double", "character", "timestamp", "time", "bit")
+        found.append((words[0], " ".join(words[1:])) if two else ("", " ".join(words)))
+    return found
 
 
 def _read(cursor: Cursor) -> CreateFunction:

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import fit
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Index, Schema
 from zdd_migrate.operations.base import Operation, Situation
-from zdd_migrate.operations.facts import tree
+from zdd_migrate.operations.facts import built_on, index_copies, index_default_name, leaves, tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +51,7 @@ class CreateIndex(Operation):
         relation = schema.resolve(self.relation)
         if self.index is not None:
             return relation.sibling(self.index)
-        parts = [k if re.fullmatch(r"[\w$]+", k) else "expr" for k in self.keys]
-        base = fit("_".join((relation.name, *parts, "idx")))
-        name, n = base, 0
-        while relation.sibling(name) in schema.indexes:
-            n += 1
-            name = f"{base}{n}"
-        return relation.sibling(name)
+        return index_default_name(schema, relation, (*self.keys, *self.include))
 
     @property
     def columns(self) -> frozenset[str]:
@@ -80,10 +73,21 @@ class CreateIndex(Operation):
             existing = at.schema.indexes[name]
             if not existing.valid:
                 at.assume(f"the INVALID index {name} is kept: IF NOT EXISTS does not rebuild it")
-            return Effects(transactional=not self.concurrently)
+            mode = LockMode.SHARE_UPDATE_EXCLUSIVE if self.concurrently else LockMode.SHARE
+            return Effects(locks={relation: mode}, transactional=not self.concurrently)
         partitioned = table is not None and table.kind == "partitioned"
+        view = at.schema.views.get(relation)
         error = None
-        if name in at.schema.indexes:
+        if self.nulls_not_distinct and at.pg < 15:
+            error = PgError("42601", "NULLS NOT DISTINCT needs Postgres 15")
+        elif view is not None and not view.materialized:
+            error = PgError("42809", f'cannot create index on relation "{relation.name}"')
+        elif (changing := self._not_immutable(at.schema)) is not None:
+            error = PgError(
+                "42P17",
+                f"functions in index {changing} must be marked IMMUTABLE",
+            )
+        elif name in at.schema.indexes:
             error = PgError("42P07", f'relation "{name.name}" already exists')
         elif self.concurrently and partitioned:
             error = PgError(
@@ -100,17 +104,50 @@ class CreateIndex(Operation):
         else:
             touched = tree(at.schema, relation, only=self.only or not partitioned)
             locks = dict.fromkeys(touched, LockMode.SHARE)
-        heaps = [
-            r for r in touched if (t := at.schema.tables.get(r)) is None or t.kind != "partitioned"
-        ]
+        heaps = [heap for heap in leaves(at.schema, touched) if heap not in at.created]
         why = f"every row is read to build {name.name}"
+        made = self._made(at.schema, name)
+        copies = [made]
+        if partitioned and not self.only:
+            copies += index_copies(at.schema, made)
+            building = {copy.table for copy in copies}
+            heaps = [heap for heap in heaps if heap in building]
         return Effects(
             locks=locks,
             scans=dict.fromkeys(heaps, why),
-            index_builds=tuple(name if r == relation else r for r in heaps),
+            index_builds=built_on(at.schema, heaps, copies),
             transactional=not self.concurrently,
             error=error,
             breaks=self._breaks(relation),
+        )
+
+    def _not_immutable(self, schema: Schema) -> str | None:
+        """Where a function stands that may change its answer: `expression` or `predicate`."""
+        for key in self.keys:
+            if not re.fullmatch(r"[\w$]+", key):
+                kind, unknown = volatility(key, schema)
+                if kind != "immutable" and unknown is None and analyse(key).understood:
+                    return "expression"
+        if self.where is not None:
+            kind, unknown = volatility(self.where, schema)
+            if kind != "immutable" and unknown is None and analyse(self.where).understood:
+                return "predicate"
+        return None
+
+    def _made(self, schema: Schema, name: QName) -> Index:
+        assert self.relation is not None
+        return Index(
+            name=name,
+            table=schema.resolve(self.relation),
+            keys=self.keys,
+            unique=self.unique,
+            method=self.method,
+            include=self.include,
+            predicate=self.where,
+            columns=self.columns,
+            on_only=self.only,
+            nulls_not_distinct=self.nulls_not_distinct,
+            definition=f"CREATE INDEX ON t {self.tail}" if self.tail else "",
         )
 
     def _breaks(self, relation: QName) -> tuple[Break, ...]:
@@ -133,21 +170,10 @@ class CreateIndex(Operation):
         name = self.index_name(schema)
         if name in schema.indexes:
             return
-        schema.put_index(
-            Index(
-                name=name,
-                table=schema.resolve(self.relation),
-                keys=self.keys,
-                unique=self.unique,
-                method=self.method,
-                include=self.include,
-                predicate=self.where,
-                columns=self.columns,
-                on_only=self.only,
-                nulls_not_distinct=self.nulls_not_distinct,
-                definition=f"CREATE INDEX ON t {self.tail}" if self.tail else "",
-            )
-        )
+        made = self._made(schema, name)
+        copies = [] if self.only else index_copies(schema, made)
+        for index in (made, *copies):
+            schema.put_index(index)
 
     def created(self, schema: Schema) -> tuple[QName, ...]:
         """The index itself."""

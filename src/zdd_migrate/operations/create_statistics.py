@@ -12,6 +12,7 @@ from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
 
 
@@ -28,6 +29,13 @@ class CreateStatistics(Operation):
         """SHARE UPDATE EXCLUSIVE on the table."""
         assert self.relation is not None
         return Effects(locks={at.schema.resolve(self.relation): LockMode.SHARE_UPDATE_EXCLUSIVE})
+
+    def apply(self, schema: Schema) -> None:
+        """Remember whose they are."""
+        assert self.relation is not None
+        if self.statistics is not None:
+            name = schema.resolve(self.statistics)
+            schema.others["statistics", name] = str(schema.resolve(self.relation))
 
     def plan(self, draft: Draft) -> None:
         """As it is, in expand."""

@@ -28,7 +28,8 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Sequence, Table
 from zdd_migrate.operations.base import Operation, Situation
-from zdd_migrate.operations.facts import foreign_key_break
+from zdd_migrate.operations.bounds import misses
+from zdd_migrate.operations.facts import foreign_key_break, partition_copies
 
 Persistence = Literal["permanent", "unlogged", "temporary"]
 
@@ -78,6 +79,8 @@ class CreateTable(Operation):
             if self.if_not_exists:
                 return Effects()
             return Effects(error=PgError("42P07", f'relation "{name.name}" already exists'))
+        if at.pg < 18 and any(not c.enforced for c in self._all_constraints):
+            return Effects(error=PgError("42601", "NOT ENFORCED needs Postgres 18"))
         locks: dict[QName, LockMode] = {}
         scans: dict[QName, str] = {}
         breaks: list[Break] = []
@@ -111,7 +114,9 @@ class CreateTable(Operation):
         for sibling in at.schema.partitions_of(parent):
             if sibling.bound == "DEFAULT":
                 locks[sibling.name] = LockMode.ACCESS_EXCLUSIVE
-                scans[sibling.name] = "its rows are checked against the new partition's bounds"
+                above = at.schema.tables.get(parent)
+                if above is None or not misses(sibling, above, self.bound or ""):
+                    scans[sibling.name] = "its rows are checked against the new partition's bounds"
         table = at.schema.tables.get(parent)
         if table is None:
             at.assume(f"{parent} has no default partition")
@@ -137,6 +142,9 @@ class CreateTable(Operation):
             schema.put_index(index)
         for sequence in sequences:
             schema.sequences[sequence.name] = sequence
+        for index in schema.indexes_of(table.parent) if table.parent is not None else ():
+            for copy in partition_copies(schema, table, index):
+                schema.put_index(copy)
 
     def _build(self, schema: Schema) -> tuple[Table, list[Index], list[Sequence]]:
         name = self.target(schema)
@@ -188,7 +196,7 @@ class CreateTable(Operation):
             parent=schema.resolve(self.partition_of) if self.partition_of else None,
             bound=self.bound,
             inherits=tuple(schema.resolve(p) for p in self.inherits),
-            of_type=self.of_type,
+            of_type=schema.resolve_type(self.of_type) if self.of_type else None,
             persistence=self.persistence,
         )
         return table, _constraint_indexes(table), list(self._sequences(name))

@@ -26,6 +26,8 @@ class CreateTrigger(Operation):
     kind: ClassVar[str] = "create_trigger"
     trigger: Trigger
     or_replace: bool = False
+    #: FROM of a constraint trigger
+    referenced: QName | None = None
 
     def effects(self, at: Situation) -> Effects:
         """On the table and, for row triggers, its partitions."""
@@ -34,7 +36,10 @@ class CreateTrigger(Operation):
         table = at.schema.tables.get(relation)
         partitioned = table is not None and table.kind == "partitioned" and self.trigger.row
         members = tree(at.schema, relation, only=not partitioned)
-        return Effects(locks=dict.fromkeys(members, LockMode.SHARE_ROW_EXCLUSIVE))
+        locks = dict.fromkeys(members, LockMode.SHARE_ROW_EXCLUSIVE)
+        if self.referenced is not None:
+            locks.setdefault(at.schema.resolve(self.referenced), LockMode.ACCESS_SHARE)
+        return Effects(locks=locks)
 
     def apply(self, schema: Schema) -> None:
         """Add it to the table."""
@@ -91,6 +96,7 @@ def _read(cursor: Cursor) -> CreateTrigger:
             break
     cursor.expect("ON")
     relation = cursor.qname()
+    referenced = cursor.qname() if cursor.accept("FROM") else None
     row = _clauses(cursor)
     if not (cursor.accept("EXECUTE", "FUNCTION") or cursor.accept("EXECUTE", "PROCEDURE")):
         raise cursor.unread("EXECUTE FUNCTION was expected")
@@ -109,6 +115,7 @@ def _read(cursor: Cursor) -> CreateTrigger:
             constraint=constraint,
         ),
         or_replace=or_replace,
+        referenced=referenced,
     )
 
 
@@ -116,9 +123,7 @@ def _clauses(cursor: Cursor) -> bool:
     """Read what stands between the table and EXECUTE; True for a row trigger."""
     row = False
     while not cursor.at("EXECUTE"):
-        if cursor.accept("FROM"):
-            cursor.qname()
-        elif cursor.accept("FOR"):
+        if cursor.accept("FOR"):
             cursor.accept("EACH")
             row = cursor.next().up == "ROW"
         elif cursor.accept("WHEN"):

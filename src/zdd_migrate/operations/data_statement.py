@@ -14,13 +14,12 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.grammar.queries import parse_query, relations_read
-from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.rows import row_locks, scanned
 
-_M = LockMode
 Verb = Literal["insert", "update", "delete", "merge", "select"]
 
 
@@ -37,32 +36,40 @@ class DataStatement(Operation):
     where: str | None = None
     assignments: tuple[tuple[str, str], ...] = ()
     simple: bool = False
+    #: an UPDATE or DELETE without a WHERE
+    whole: bool = False
     calls: tuple[str, ...] = ()
     text: str = ""
 
     def effects(self, at: Situation) -> Effects:
         """ROW EXCLUSIVE on what is written, ACCESS SHARE on what is read."""
-        locks: dict[QName, LockMode] = {}
-        for name in relations_read(self.text):
-            resolved = at.schema.resolve(name)
-            locks[resolved] = _M.ROW_SHARE if _FOR_UPDATE.search(self.text) else _M.ACCESS_SHARE
-            for view in _through_views(at, resolved):
-                locks.setdefault(view, _M.ACCESS_SHARE)
-        scans: dict[QName, str] = {}
+        unfilled = self._unfilled(at)
+        if unfilled is not None:
+            return Effects(error=unfilled)
+        locks = row_locks(at.schema, self.text)
+        scans = dict.fromkeys(
+            scanned(at.schema, self.text, where=self.where), "no index is seen to find the rows"
+        )
+        if self.verb in ("insert", "merge") and not re.search(
+            r"\bSELECT\b", self.text, re.IGNORECASE
+        ):
+            scans = {}
         loses: tuple[str, ...] = ()
         if self.relation is not None:
             relation = at.schema.resolve(self.relation)
-            members = [relation]
-            if self.verb in ("update", "delete", "merge"):
-                members += [child.name for child in at.schema.descendants_of(relation)]
-            for member in members:
-                locks[member] = _M.ROW_EXCLUSIVE
-            if self.verb in ("update", "delete") and self.where is None:
-                scans = dict.fromkeys(members, f"every row is {self.verb}d")
             if self.verb == "delete":
                 what = "all rows" if self.where is None else "the rows that match"
                 loses = (f"{what} of {relation}",)
         return Effects(locks=locks, scans=scans, loses=loses)
+
+    def _unfilled(self, at: Situation) -> PgError | None:
+        """A materialized view WITH NO DATA cannot be read."""
+        for name in relations_read(self.text):
+            view = at.schema.views.get(at.schema.resolve(name))
+            if view is not None and view.materialized and not view.populated:
+                message = f'materialized view "{view.name.name}" has not been populated'
+                return PgError("55000", message)
+        return None
 
     def plan(self, draft: Draft) -> None:
         """A simple UPDATE becomes a batched backfill; anything else runs as it is, in migrate."""
@@ -91,21 +98,13 @@ class DataStatement(Operation):
             draft.statement,
             undo=(),
             why="the migration's own data statement, as it is",
-            lock=_M.ROW_EXCLUSIVE,
+            lock=LockMode.ROW_EXCLUSIVE,
             relation=relation,
         )
         draft.note(
             f"the {self.verb.upper()} on {relation} is not taken back by undo: its rows stay as it "
             "leaves them"
         )
-
-
-_FOR_UPDATE = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
-
-
-def _through_views(at: Situation, name: QName) -> list[QName]:
-    view = at.schema.views.get(name)
-    return sorted(view.depends_on) if view is not None and not view.materialized else []
 
 
 def _read(cursor: Cursor) -> DataStatement:
@@ -184,6 +183,7 @@ def _read_change(cursor: Cursor, text: str) -> DataStatement:
         where=where,
         assignments=tuple(assignments),
         simple=plain,
+        whole=where is None,
         text=text,
     )
 

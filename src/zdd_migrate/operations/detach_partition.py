@@ -46,6 +46,9 @@ class DetachPartition(Operation):
                 locks.setdefault(schema.resolve(key.ref_table), _M.SHARE_ROW_EXCLUSIVE)
         for other, _ in schema.foreign_keys_to(parent):
             locks[other.name] = _M.ACCESS_EXCLUSIVE
+        if self.how == "finalize" and schema.complete and leaves in schema.tables:
+            message = f'cannot complete detaching partition "{leaves.name}"'
+            error = PgError("55000", message)
         if concurrently and at.in_transaction:
             message = "ALTER TABLE ... DETACH CONCURRENTLY cannot run inside a transaction block"
             error = PgError("25001", message)

@@ -15,8 +15,8 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema, Table
-from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.facts import cached_plans, column_gone, tree
+from zdd_migrate.operations.base import DEFAULT_PG, Operation, Situation, Target
+from zdd_migrate.operations.facts import cached_plans, column_gone, owned_sequences, tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,8 @@ class DropColumn(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         table = at.schema.tables.get(relation)
-        locks = dict.fromkeys(tree(at.schema, relation, only=self.only), LockMode.ACCESS_EXCLUSIVE)
+        members = tree(at.schema, relation, only=self.only)
+        locks = dict.fromkeys(members, LockMode.ACCESS_EXCLUSIVE)
         error = None
         if table is None:
             at.assume(f"nothing else depends on {relation}.{self.column}")
@@ -45,16 +46,27 @@ class DropColumn(Operation):
                 "42703", f'column "{self.column}" of relation "{relation.name}" does not exist'
             )
         else:
-            error = self._dependents(at.schema, relation, table, locks)
+            locks.update(
+                dict.fromkeys(
+                    owned_sequences(at.schema, relation, self.column), LockMode.ACCESS_EXCLUSIVE
+                )
+            )
+            error = self._dependents(at.schema, relation, table, locks, pg=at.pg)
         return Effects(
             locks=locks,
             error=error,
-            breaks=(*column_gone(relation, self.column), *cached_plans(locks)),
+            breaks=(*column_gone(relation, self.column), *cached_plans(members)),
             loses=(f"the values of {relation}.{self.column}",),
         )
 
     def _dependents(
-        self, schema: Schema, relation: QName, table: Table, locks: dict[QName, LockMode]
+        self,
+        schema: Schema,
+        relation: QName,
+        table: Table,
+        locks: dict[QName, LockMode],
+        *,
+        pg: int = DEFAULT_PG,
     ) -> PgError | None:
         for constraint in table.constraints:
             if (
@@ -67,12 +79,18 @@ class DropColumn(Operation):
         dependents += [
             f"column {c.name} of table {relation.name}"
             for c in table.columns
-            if c.generation is not None and self.column in analyse(c.generation).names
+            if pg >= 15 and c.generation is not None and self.column in analyse(c.generation).names
         ]
         dependents += [
             f"policy {p.name}"
             for p in table.policies
             if self.column in analyse(f"{p.using or ''} {p.with_check or ''}").names
+        ]
+        dependents += [f"trigger {t.name}" for t in table.triggers if self.column in t.columns]
+        dependents += [
+            f"publication {p.name}"
+            for p in schema.publications.values()
+            if (relation, self.column) in p.columns
         ]
         for other, fk in schema.foreign_keys_to(relation):
             keys = fk.ref_columns or (table.primary_key.columns if table.primary_key else ())

@@ -6,17 +6,20 @@ takes the index that ON CONFLICT names with it, so that waits for contract.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Constraint, Schema
+from zdd_migrate.model.schema import Constraint, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import tree
 
@@ -40,6 +43,17 @@ class DropConstraint(Operation):
         table = at.schema.tables.get(relation)
         known = table.constraint(self.constraint) if table is not None else None
         locks = dict.fromkeys(self._members(at.schema, relation, known), _M.ACCESS_EXCLUSIVE)
+        implicit = table is not None and at.pg >= 18 and _not_null_column(table, self.constraint)
+        if known is None and implicit:
+            return Effects(locks=locks)
+        if known is not None and known.inherited and not self.only:
+            return Effects(
+                error=PgError(
+                    "42P16",
+                    f'cannot drop inherited constraint "{self.constraint}" of relation '
+                    f'"{relation.name}"',
+                )
+            )
         if known is None:
             if table is not None and not self.if_exists and at.schema.complete:
                 return Effects(
@@ -79,6 +93,14 @@ class DropConstraint(Operation):
     def _dependent_keys(
         self, schema: Schema, relation: QName, known: Constraint, locks: dict[QName, LockMode]
     ) -> PgError | None:
+        if known.kind == "primary_key" and not self.cascade:
+            for view in schema.views_on(relation):
+                if _counts_on_key(view.query):
+                    return PgError(
+                        "2BP01",
+                        f"cannot drop constraint {known.name} on table {relation.name} because "
+                        f"other objects depend on it (view {view.name.name})",
+                    )
         for other, fk in schema.foreign_keys_to(relation):
             target = fk.ref_columns or (known.columns if known.kind == "primary_key" else ())
             if set(target) != set(known.columns):
@@ -142,6 +164,27 @@ class DropConstraint(Operation):
             lock=LockMode.ACCESS_EXCLUSIVE,
             relation=relation,
         )
+
+
+def _not_null_column(table: Table, name: str) -> str | None:
+    """The NOT NULL column whose constraint has the name Postgres 18 gives it by itself."""
+    for column in table.columns:
+        if column.not_null and name == composed_name(table.name.name, column.name, "not_null"):
+            return column.name
+    return None
+
+
+def _counts_on_key(query: str) -> bool:
+    """Whether a view may select ungrouped columns because it groups by the primary key."""
+    cut = re.fullmatch(
+        r"\s*SELECT\s+(.*?)\s+FROM\b.*?\bGROUP\s+BY\s+(.*?)(\s(?:HAVING|ORDER|LIMIT)\b.*)?;?\s*",
+        query,
+        re.IGNORECASE | re.DOTALL,
+    )
+    if cut is None:
+        return False
+    plain = re.sub(r"\b\w+\s*\([^()]*\)", "", cut[1])
+    return not analyse(re.sub(r"\bAS\s+\w+", "", plain)).names <= analyse(cut[2]).names
 
 
 def definition_of(constraint: Constraint) -> str:

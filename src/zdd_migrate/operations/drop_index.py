@@ -48,6 +48,14 @@ class DropIndex(Operation):
                 f"cannot drop index {name.name} because constraint {index.constraint} on table "
                 f"{index.table.name} requires it",
             )
+        elif index.parent is not None:
+            error = PgError(
+                "2BP01",
+                f"cannot drop index {name.name} because index {index.parent.name} requires it",
+            )
+        elif self.concurrently and at.schema.partitions_of(index.table):
+            message = f'cannot drop partitioned index "{name.name}" concurrently'
+            error = PgError("0A000", message)
         elif self.concurrently and at.in_transaction:
             error = PgError(
                 "25001", "DROP INDEX CONCURRENTLY cannot run inside a transaction block"
@@ -65,7 +73,10 @@ class DropIndex(Operation):
     def apply(self, schema: Schema) -> None:
         """Forget it."""
         assert self.relation is not None
-        schema.drop_index(schema.resolve(self.relation))
+        name = schema.resolve(self.relation)
+        for part in [i.name for i in schema.indexes.values() if i.parent == name]:
+            schema.drop_index(part)
+        schema.drop_index(name)
 
     def plan(self, draft: Draft) -> None:
         """CONCURRENTLY, in contract: old code's queries may count on it. Undone by building it."""

@@ -33,6 +33,10 @@ class DropNotNull(Operation):
         error = None
         if table is not None and table.primary_key and self.column in table.primary_key.columns:
             error = PgError("42P16", f'column "{self.column}" is in a primary key')
+        column = table.column(self.column) if table is not None else None
+        if column is not None and column.identity is not None:
+            message = f'column "{self.column}" of relation "{relation.name}" is an identity column'
+            error = PgError("42601", message)
         what = f"code that reads {relation.name}.{self.column} meets NULL once new code writes it"
         return Effects(
             locks=dict.fromkeys(

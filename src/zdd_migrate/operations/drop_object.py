@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.objects import CALLABLES, KINDS, ON_TABLE, read_kind, read_name
+from zdd_migrate.grammar.queries import parse_query
+from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.facts import owned_by, tree
 
 _M = LockMode
 _STATES = {
@@ -42,21 +48,7 @@ class DropObject(Operation):
 
     def effects(self, at: Situation) -> Effects:
         """ACCESS EXCLUSIVE on the view or the trigger's table; who used the object fails."""
-        locks: dict[QName, LockMode] = {}
-        if self.relation is not None and self.object in (
-            *ON_TABLE,
-            "VIEW",
-            "MATERIALIZED VIEW",
-            "SEQUENCE",
-        ):
-            resolved = at.schema.resolve(self.relation)
-            known = (
-                resolved in at.schema.tables
-                or resolved in at.schema.views
-                or not at.schema.complete
-            )
-            if known or resolved in at.schema.sequences or not self.if_exists:
-                locks = {resolved: _M.ACCESS_EXCLUSIVE}
+        locks = self._locks(at)
         state = _STATES.get(self.object)
         what = f"whatever uses {self.object.lower()} {self.name}"
         breaks = (Break("old", "removed", what, state, self.relation),) if state else ()
@@ -68,12 +60,90 @@ class DropObject(Operation):
             if self.object == "OWNED":
                 loses = (f"everything that {self.name} owns",)
         outside = self.object in ("DATABASE", "TABLESPACE")
-        error = None
+        error = self._dependents(at)
         if outside and at.in_transaction:
             message = f"DROP {self.object} cannot run inside a transaction block"
             error = PgError("25001", message)
         return Effects(
             locks=locks, breaks=breaks, loses=loses, transactional=not outside, error=error
+        )
+
+    def _locks(self, at: Situation) -> dict[QName, LockMode]:
+        locks = self._own_locks(at)
+        if self.cascade:
+            for user, _ in self._users(at.schema):
+                if user in at.schema.tables or user in at.schema.views:
+                    locks[user] = _M.ACCESS_EXCLUSIVE
+        return locks
+
+    def _own_locks(self, at: Situation) -> dict[QName, LockMode]:
+        """Without those who go by CASCADE."""
+        if self.object == "SCHEMA":
+            inside = _relations_in(at.schema, self.name) if self.cascade else []
+            return dict.fromkeys(inside, _M.ACCESS_EXCLUSIVE)
+        if self.object == "OWNED":
+            return dict.fromkeys(owned_by(at.schema, self.name), _M.ACCESS_EXCLUSIVE)
+        if self.relation is None:
+            return {}
+        if self.object == "TRIGGER":
+            return self._trigger_locks(at)
+        resolved = at.schema.resolve(self.relation)
+        if self.object == "STATISTICS":
+            table = at.schema.others.get(("statistics", resolved))
+            return {QName(*table.split(".", 1)): _M.SHARE_UPDATE_EXCLUSIVE} if table else {}
+        if self.object == "TYPE":
+            type_ = at.schema.types.get(at.schema.resolve_type(self.relation))
+            composite = type_ is not None and type_.kind == "composite"
+            return {type_.name: _M.ACCESS_EXCLUSIVE} if type_ is not None and composite else {}
+        if self.object not in (*ON_TABLE, "VIEW", "MATERIALIZED VIEW", "SEQUENCE"):
+            return {}
+        those = (at.schema.tables, at.schema.views, at.schema.sequences)
+        known = not at.schema.complete or any(resolved in kind for kind in those)
+        return {resolved: _M.ACCESS_EXCLUSIVE} if known or not self.if_exists else {}
+
+    def _trigger_locks(self, at: Situation) -> dict[QName, LockMode]:
+        """The table's, and where it is a row trigger of a partitioned table, its partitions'."""
+        assert self.relation is not None
+        resolved = at.schema.resolve(self.relation)
+        table = at.schema.tables.get(resolved)
+        known = table is None or any(t.name == self.name for t in table.triggers)
+        if not known and self.if_exists:
+            return {}
+        partitioned = table is not None and table.kind == "partitioned"
+        return dict.fromkeys(tree(at.schema, resolved, only=not partitioned), _M.ACCESS_EXCLUSIVE)
+
+    def _users(self, schema: Schema) -> Iterator[tuple[QName, str]]:
+        """What needs the object: the relation it stands on, and what it is."""
+        name = schema.resolve(self.relation) if self.relation is not None else None
+        if self.object in ("VIEW", "MATERIALIZED VIEW") and name is not None:
+            yield from ((v, f"view {v.name}") for v in _views_above(schema, name))
+        elif self.object == "SCHEMA":
+            yield from ((r, str(r)) for r in _relations_in(schema, self.name))
+        elif self.object == "SEQUENCE" and name is not None:
+            yield from _defaults_with(schema, name)
+        elif self.object in CALLABLES and self.relation is not None:
+            yield from _users_of_function(schema, schema.resolve_function(self.relation))
+        elif self.object in ("TYPE", "DOMAIN") and self.relation is not None:
+            yield from _users_of_type(schema, schema.resolve_type(self.relation))
+        elif self.object == "EXTENSION":
+            yield from _users_of_extension(schema, self.name)
+
+    def _dependents(self, at: Situation) -> PgError | None:
+        """Without CASCADE nothing goes that something else needs."""
+        if self.cascade:
+            return None
+        if self.object in ("ROLE", "USER", "GROUP"):
+            if not (at.schema.granted.get(self.name) or owned_by(at.schema, self.name)):
+                return None
+            message = f'role "{self.name}" cannot be dropped because some objects depend on it'
+            return PgError("2BP01", message)
+        found = next(self._users(at.schema), None)
+        if found is None:
+            return None
+        return PgError(
+            "2BP01",
+            f"cannot drop {self.object.lower()} {self.name} because other objects depend on it "
+            f"({found[1]})",
         )
 
     def apply(self, schema: Schema) -> None:
@@ -145,6 +215,110 @@ class DropObject(Operation):
                 labels = ", ".join("'" + label.replace("'", "''") + "'" for label in type_.labels)
                 return (f"CREATE TYPE {type_.name} AS ENUM ({labels})",)
         return None
+
+
+def _relations_in(schema: Schema, name: str) -> list[QName]:
+    return [
+        relation
+        for kind in (
+            schema.tables,
+            schema.views,
+            schema.sequences,
+            {n: t for n, t in schema.types.items() if t.kind == "composite"},
+        )
+        for relation in kind
+        if relation.schema == name
+    ]
+
+
+def _views_above(schema: Schema, name: QName) -> list[QName]:
+    found: list[QName] = []
+    for view in schema.views_on(name):
+        found += [view.name, *_views_above(schema, view.name)]
+    return found
+
+
+def _defaults_with(schema: Schema, sequence: QName) -> Iterator[tuple[QName, str]]:
+    called = re.compile(rf"nextval\('(\w+\.)?\"?{re.escape(sequence.name)}\"?'", re.IGNORECASE)
+    for table in schema.tables.values():
+        for column in table.columns:
+            if column.default is not None and called.search(column.default):
+                what = f"default value for column {column.name} of table {table.name.name}"
+                yield table.name, what
+
+
+def _users_of_function(schema: Schema, name: QName) -> Iterator[tuple[QName, str]]:
+    for table in schema.tables.values():
+        yield from ((table.name, what) for what in _calls_of(table, name.name))
+    for index in schema.indexes.values():
+        if _calls(name.name, *(k for k in index.keys if "(" in k), index.predicate):
+            yield index.table, f"index {index.name.name}"
+    for view in schema.views.values():
+        parsed = parse_query(view.query)
+        if parsed is not None and name.name in parsed.functions:
+            yield view.name, f"view {view.name.name}"
+
+
+def _calls(function: str, *texts: str | None) -> bool:
+    return any(function in analyse(text).functions for text in texts if text)
+
+
+def _calls_of(table: Table, function: str) -> Iterator[str]:
+    """What of a table calls the function."""
+    on = f"on table {table.name.name}"
+    yield from (f"trigger {t.name} {on}" for t in table.triggers if t.function.name == function)
+    for column in table.columns:
+        if _calls(function, column.default, column.generation):
+            yield f"column {column.name} of table {table.name.name}"
+    for constraint in table.constraints:
+        if _calls(function, constraint.expression):
+            yield f"constraint {constraint.name} {on}"
+    for policy in table.policies:
+        if _calls(function, policy.using, policy.with_check):
+            yield f"policy {policy.name} {on}"
+
+
+def _users_of_type(schema: Schema, name: QName) -> Iterator[tuple[QName, str]]:
+    for table in schema.tables.values():
+        if table.of_type is not None and schema.resolve_type(table.of_type) == name:
+            yield table.name, f"table {table.name.name}"
+        for column in table.columns:
+            if _names_type(schema, column.type, name):
+                yield table.name, f"column {column.name} of table {table.name.name}"
+                for view in schema.views_on(table.name, column.name):
+                    yield view.name, f"view {view.name.name}"
+    for type_ in schema.types.values():
+        parts = (type_.base, *(a.type for a in type_.attributes))
+        if any(part is not None and _names_type(schema, part, name) for part in parts):
+            yield type_.name, f"type {type_.name.name}"
+            if type_.kind == "domain":
+                yield from _users_of_type(schema, type_.name)
+
+
+def _names_type(schema: Schema, text: str, name: QName) -> bool:
+    base = text.removesuffix("[]")
+    path, _, last = base.rpartition(".")
+    return schema.resolve_type(QName(path or None, last.strip('"'))) == name
+
+
+#: types that come with an extension
+_EXTENSION_TYPES = {
+    "citext": ("citext",),
+    "hstore": ("hstore",),
+    "ltree": ("ltree", "lquery"),
+    "postgis": ("geometry", "geography"),
+    "vector": ("vector", "halfvec"),
+    "isn": ("isbn", "issn"),
+    "cube": ("cube",),
+}
+
+
+def _users_of_extension(schema: Schema, name: str) -> Iterator[tuple[QName, str]]:
+    types = _EXTENSION_TYPES.get(name, ())
+    for table in schema.tables.values():
+        for column in table.columns:
+            if parse_type(column.type).base.rpartition(".")[2] in types:
+                yield table.name, f"column {column.name} of table {table.name.name}"
 
 
 def _read(cursor: Cursor) -> list[DropObject]:

@@ -19,7 +19,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
-from zdd_migrate.operations.facts import tree
+from zdd_migrate.operations.facts import owned_sequences, tree
 
 _M = LockMode
 #: where dropped tables wait
@@ -48,13 +48,16 @@ class DropTable(Operation):
         locks = dict.fromkeys(tree(at.schema, relation), _M.ACCESS_EXCLUSIVE)
         error = None
         if table is not None:
+            for member in tree(at.schema, relation):
+                owned = owned_sequences(at.schema, member)
+                locks.update(dict.fromkeys(owned, _M.ACCESS_EXCLUSIVE))
             if table.parent is not None:
                 locks[table.parent] = _M.ACCESS_EXCLUSIVE
                 for sibling in at.schema.partitions_of(table.parent):
                     if sibling.bound == "DEFAULT":
                         locks[sibling.name] = _M.ACCESS_EXCLUSIVE
             for fk in table.constraints:
-                if fk.kind == "foreign_key" and fk.ref_table is not None:
+                if fk.kind == "foreign_key" and fk.ref_table is not None and not fk.inherited:
                     locks[fk.ref_table] = _M.ACCESS_EXCLUSIVE
             error = self._dependents(at.schema, relation, locks)
         what = f"every statement that names {relation.name}"
@@ -69,6 +72,11 @@ class DropTable(Operation):
         self, schema: Schema, relation: QName, locks: dict[QName, LockMode]
     ) -> PgError | None:
         dependents = [f"view {v.name.name}" for v in schema.views_on(relation)]
+        dependents += [
+            f"table {child.name.name}"
+            for child in schema.children_of(relation)
+            if child.parent is None and not _also_dropped(self, child.name)
+        ]
         for other, fk in schema.foreign_keys_to(relation):
             if other.name == relation or _also_dropped(self, other.name):
                 continue

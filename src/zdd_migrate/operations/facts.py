@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
+from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.model.effects import Break
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.schema import Schema, Table
+from zdd_migrate.model.schema import Index, Schema, Table
 
 _M = LockMode
 
@@ -71,52 +73,6 @@ def new_code_early(relation: QName, column: str) -> Break:
     )
 
 
-def blocked_indirectly(
-    locks: Mapping[QName, LockMode], schema: Schema
-) -> dict[QName, tuple[bool, bool]]:
-    """Who waits without being locked: relation → (reads, writes).
-
-    A view waits where a relation it reads is locked against reading (or, for writes through it,
-    writing). A row that references a locked table waits for the referenced row's key share; an
-    insert into a table waits for its exclusively locked index, as does planning a SELECT.
-    """
-    out: dict[QName, tuple[bool, bool]] = {}
-
-    def add(relation: QName, reads: bool, writes: bool) -> None:
-        if not (reads or writes):
-            return
-        r, w = out.get(relation, (False, False))
-        out[relation] = (r or reads, w or writes)
-
-    for relation, mode in locks.items():
-        index = schema.indexes.get(relation)
-        if index is not None:
-            if mode is _M.ACCESS_EXCLUSIVE:
-                add(index.table, True, True)
-            continue
-        reads, writes = mode.blocks_reads, mode.blocks_writes
-        if not (reads or writes):
-            continue
-        for view in _views_over(schema, relation):
-            add(view, reads, writes)
-        if mode.conflicts_with(_M.ROW_SHARE):
-            for table, fk in schema.foreign_keys_to(relation):
-                if fk.enforced and table.name not in locks:
-                    add(table.name, False, True)
-    return out
-
-
-def _views_over(schema: Schema, relation: QName) -> list[QName]:
-    found: dict[QName, None] = {}
-    todo = [relation]
-    while todo:
-        for view in schema.views_on(todo.pop()):
-            if view.name not in found and not view.materialized:
-                found[view.name] = None
-                todo.append(view.name)
-    return list(found)
-
-
 def foreign_key_break(referenced: QName, referencing: QName, on_delete: str) -> tuple[Break, ...]:
     """Deleting (or rekeying) a referenced row fails now, unless the key says what to do instead."""
     if on_delete in ("CASCADE", "SET NULL", "SET DEFAULT"):
@@ -132,6 +88,44 @@ def foreign_key_break(referenced: QName, referencing: QName, on_delete: str) -> 
     )
 
 
+_NEXTVAL = re.compile(r"nextval\s*\(\s*'([^']+)'", re.IGNORECASE)
+
+
+def sequences_read(schema: Schema, expression: str) -> dict[QName, LockMode]:
+    """Sequences of the schema that an expression takes numbers from: ROW EXCLUSIVE on each."""
+    found: dict[QName, LockMode] = {}
+    for written in _NEXTVAL.findall(expression):
+        parts = [part.strip('"') for part in written.split(".")]
+        name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, parts[0])
+        resolved = schema.resolve(name)
+        if resolved in schema.sequences:
+            found[resolved] = _M.ROW_EXCLUSIVE
+    return found
+
+
+def owned_sequences(schema: Schema, table: QName, column: str | None = None) -> list[QName]:
+    """Sequences that a table's columns own, or one of its columns."""
+    return [
+        s.name
+        for s in schema.sequences.values()
+        if s.owned_by is not None
+        and s.owned_by[0] == table
+        and (column is None or s.owned_by[1] == column)
+    ]
+
+
+def owned_by(schema: Schema, role: str) -> list[QName]:
+    """Relations that a role is known to own."""
+    return [relation for relation, owner in schema.owners.items() if owner == role]
+
+
+def partition_columns(table: Table) -> list[str]:
+    """The columns a table is partitioned by; expressions are left out."""
+    key = table.partition_key or ""
+    parts = [part.strip().split()[0].strip('"') for part in key.split(",") if part.strip()]
+    return [part for part in parts if table.column(part) is not None]
+
+
 def leaves(schema: Schema, tables: Iterable[QName]) -> list[QName]:
     """Those of the tables that hold rows themselves: partitioned parents left out."""
     return [
@@ -141,7 +135,10 @@ def leaves(schema: Schema, tables: Iterable[QName]) -> list[QName]:
     ]
 
 
-_NOT_NULL = re.compile(r"\(*\s*(\"(?:[^\"]|\"\")+\"|[\w$]+)\s+IS\s+NOT\s+NULL\s*\)*", re.IGNORECASE)
+_NOT_NULL = re.compile(
+    r"\(*\s*(\"(?:[^\"]|\"\")+\"|[\w$]+)\s+IS\s+(?:NOT\s+NULL|DISTINCT\s+FROM\s+NULL)\s*\)*",
+    re.IGNORECASE,
+)
 
 
 def implied_not_null(table: Table | None, column: str, *, without: Iterable[str] = ()) -> bool:
@@ -169,3 +166,97 @@ def implied_not_null(table: Table | None, column: str, *, without: Iterable[str]
             if folded == column:
                 return True
     return False
+
+
+# -- indexes of partitions -------------------------------------------------------------------------
+
+#: what Postgres ends the names of the indexes behind constraints with
+SUFFIXES = {"primary_key": "pkey", "unique": "key", "exclude": "excl"}
+_CALL = re.compile(r"(?:[\w$]+\.)?([\w$]+)\(.*\)")
+
+
+def index_default_name(
+    schema: Schema,
+    table: QName,
+    columns: Iterable[str],
+    *,
+    suffix: str = "idx",
+    taken: Collection[QName] = (),
+) -> QName:
+    """The name Postgres chooses for an index: columns, called functions, `expr` for the rest."""
+    words = []
+    for column in columns:
+        called = _CALL.fullmatch(column)
+        words.append(called[1] if called else column if re.fullmatch(r"[\w$]+", column) else "expr")
+    middle = "" if suffix == "pkey" else "_".join(words)
+    name, n = table.sibling(composed_name(table.name, middle, suffix)), 0
+    while name in schema.indexes or name in schema.tables or name in taken:
+        n += 1
+        name = table.sibling(composed_name(table.name, middle, f"{suffix}{n}"))
+    return name
+
+
+def index_copies(schema: Schema, index: Index, suffix: str | None = None) -> list[Index]:
+    """What an index of a partitioned table makes on its partitions, in order.
+
+    A partition that has an index like it already gives that one instead of building another.
+    """
+    copies: list[Index] = []
+    for partition in schema.partitions_of(index.table):
+        taken = {c.name for c in copies}
+        copies += partition_copies(schema, partition, index, taken, suffix)
+    return copies
+
+
+def partition_copies(
+    schema: Schema,
+    partition: Table,
+    index: Index,
+    taken: Collection[QName] = (),
+    suffix: str | None = None,
+) -> list[Index]:
+    """The index that `partition` and its own partitions get for the parent's `index`."""
+    if any(alike(mine, index) for mine in schema.indexes_of(partition.name)):
+        return []
+    suffix = suffix or _suffix(schema, index)
+    columns = (*index.keys, *index.include)
+    name = index_default_name(schema, partition.name, columns, suffix=suffix, taken=taken)
+    made = replace(
+        index,
+        name=name,
+        table=partition.name,
+        parent=index.name,
+        on_only=False,
+        constraint=name.name if index.constraint is not None else None,
+        definition="",
+    )
+    below = [made]
+    for child in schema.partitions_of(partition.name):
+        used = {*taken, *(c.name for c in below)}
+        below += partition_copies(schema, child, made, used, suffix)
+    return below
+
+
+def _suffix(schema: Schema, index: Index) -> str:
+    above = schema.tables.get(index.table)
+    if index.constraint is None or above is None:
+        return "idx"
+    known = above.constraint(index.constraint)
+    return SUFFIXES.get(known.kind, "key") if known is not None else "key"
+
+
+def alike(mine: Index, theirs: Index) -> bool:
+    """Whether a partition's index can serve as its part of the parent's."""
+    return (
+        mine.parent in (None, theirs.name)
+        and mine.valid
+        and (mine.keys, mine.unique, mine.method, mine.include, mine.predicate)
+        == (theirs.keys, theirs.unique, theirs.method, theirs.include, theirs.predicate)
+        and (theirs.constraint is None or mine.constraint is not None)
+    )
+
+
+def built_on(schema: Schema, heaps: Iterable[QName], copies: Iterable[Index]) -> tuple[QName, ...]:
+    """Names of those copies that stand on tables with rows of their own."""
+    wanted = set(heaps)
+    return tuple(c.name for c in copies if c.table in wanted)

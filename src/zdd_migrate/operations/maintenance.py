@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Break, Effects, PgError
+from zdd_migrate.model.effects import Break, Effects, PgError, merge
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.schema import Index, Schema
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.facts import leaves, owned_sequences, tree
 
 _M = LockMode
 
@@ -22,24 +26,37 @@ class Truncate(Operation):
 
     kind: ClassVar[str] = "truncate"
     cascade: bool = False
+    restart: bool = False
 
     def effects(self, at: Situation) -> Effects:
-        """ACCESS EXCLUSIVE and new, empty files."""
+        """ACCESS EXCLUSIVE and new, empty files, of the indexes too."""
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         emptied = [relation, *(t.name for t in at.schema.descendants_of(relation))]
+        together = {
+            at.schema.resolve(o.relation)
+            for o in at.siblings
+            if isinstance(o, Truncate) and o.relation is not None
+        }
         error = None
         for other, fk in at.schema.foreign_keys_to(relation):
-            if other.name in emptied:
+            if other.name in emptied or other.name in together:
                 continue
             if self.cascade:
                 emptied.append(other.name)
             else:
                 message = f"cannot truncate a table referenced in foreign key {fk.name}"
                 error = PgError("0A000", message)
+        locks = dict.fromkeys(emptied, _M.ACCESS_EXCLUSIVE)
+        if self.restart:
+            for name in emptied:
+                owned = owned_sequences(at.schema, name)
+                locks.update(dict.fromkeys(owned, _M.ACCESS_EXCLUSIVE))
+        heaps = leaves(at.schema, emptied)
         return Effects(
-            locks=dict.fromkeys(emptied, _M.ACCESS_EXCLUSIVE),
-            rewrites=tuple(emptied),
+            locks=locks,
+            rewrites=tuple(heaps),
+            index_rebuilds=_indexes(at.schema, heaps),
             error=error,
             loses=tuple(f"all rows of {name}" for name in emptied),
         )
@@ -65,8 +82,7 @@ class LockTable(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         mode = next(m for m in LockMode if m.sql == self.mode)
-        members = [relation, *(t.name for t in at.schema.descendants_of(relation))]
-        return Effects(locks=dict.fromkeys(members, mode))
+        return Effects(locks=dict.fromkeys(_below(at.schema, relation), mode))
 
     def plan(self, draft: Draft) -> None:
         """Plans take the locks they need."""
@@ -84,55 +100,154 @@ class Maintain(Operation):
     object: str = "TABLE"
     concurrently: bool = False
     full: bool = False
+    only: bool = False
+    #: of REINDEX SCHEMA and the like, what is named
+    name: str | None = None
+    #: the index that CLUSTER names
+    using: str | None = None
+    with_data: bool = True
 
     def effects(self, at: Situation) -> Effects:
         """By verb; FULL, CLUSTER and a plain REINDEX or REFRESH keep others out while they work."""
-        transactional = not (
-            self.verb == "VACUUM" or (self.verb == "REINDEX" and self.concurrently)
-        )
-        error = None
-        if not transactional and at.in_transaction:
+        relation = at.schema.resolve(self.relation) if self.relation is not None else None
+        transactional = self._transactional(at, relation)
+        error = self._refused(at, relation)
+        if error is None and not transactional and at.in_transaction:
             error = PgError("25001", f"{self.verb} cannot run inside a transaction block")
-        if self.relation is None:
-            at.assume(f"{self.verb} works on every table")
-            return Effects(transactional=transactional, error=error)
-        relation = at.schema.resolve(self.relation)
-        locks: dict[QName, LockMode] = {}
-        scans = {relation: f"{self.verb} reads it"}
-        rewrites: tuple[QName, ...] = ()
-        rebuilds: tuple[QName, ...] = ()
-        if self.verb == "REFRESH":
-            locks[relation] = _M.EXCLUSIVE if self.concurrently else _M.ACCESS_EXCLUSIVE
-            view = at.schema.views.get(relation)
-            for read in sorted(view.depends_on) if view is not None else ():
-                locks[read] = _M.ACCESS_SHARE
-                scans[read] = "the view's query reads it"
-            rewrites = () if self.concurrently else (relation,)
+        if relation is None:
+            done = self._everything(at)
+        elif self.verb == "REFRESH":
+            done = self._refresh(at, relation)
         elif self.verb == "REINDEX":
-            index = at.schema.indexes.get(relation)
-            table = index.table if index is not None else relation
-            mode = _M.SHARE_UPDATE_EXCLUSIVE if self.concurrently else _M.SHARE
-            locks[table] = mode
-            scans = {table: "every row is read to build the index"}
-            rebuilds = (
-                (relation,)
-                if index is not None
-                else tuple(i.name for i in at.schema.indexes_of(table))
-            )
+            done = self._reindex(at, relation)
         elif self.verb == "CLUSTER" or self.full:
-            locks[relation] = _M.ACCESS_EXCLUSIVE
-            rewrites = (relation,)
-            rebuilds = tuple(i.name for i in at.schema.indexes_of(relation))
+            done = _written_anew(at.schema, relation)
         else:
-            locks[relation] = _M.SHARE_UPDATE_EXCLUSIVE
+            done = self._vacuum(at, relation)
+        return replace(done, transactional=transactional, error=error)
+
+    def _transactional(self, at: Situation, relation: QName | None) -> bool:
+        """Several tables, or a partitioned one, are done in a transaction each."""
+        if self.verb == "VACUUM" or (self.verb == "REINDEX" and self.concurrently):
+            return False
+        if self.verb not in ("REINDEX", "CLUSTER"):
+            return True
+        if relation is None:
+            return False
+        index = at.schema.indexes.get(relation)
+        table = at.schema.tables.get(index.table if index is not None else relation)
+        return table is None or table.kind != "partitioned"
+
+    def _refused(self, at: Situation, relation: QName | None) -> PgError | None:
+        schema = at.schema
+        if relation is None:
+            return None
+        table = schema.tables.get(relation)
+        if self.only and at.pg < 18 and self.verb in ("VACUUM", "ANALYZE"):
+            return PgError("42601", f"{self.verb} ONLY needs Postgres 18")
+        if self.verb == "CLUSTER" and table is not None:
+            if table.kind == "partitioned" and at.pg < 15:
+                return PgError("0A000", "cannot cluster a partitioned table")
+            if self.using is None and schema.complete and not schema.clustered.get(relation):
+                message = f'there is no previously clustered index for table "{relation.name}"'
+                return PgError("42704", message)
+        if self.verb == "REFRESH" and self.concurrently and relation in schema.views:
+            unique = [
+                i
+                for i in schema.indexes_of(relation)
+                if i.unique and i.predicate is None and i.valid
+            ]
+            if not unique and schema.complete:
+                message = f'cannot refresh materialized view "{relation}" concurrently'
+                return PgError("55000", message)
+        if self.verb == "REINDEX" and self.concurrently:
+            index = schema.indexes.get(relation)
+            if index is not None and index.constraint is not None and not index.unique:
+                return PgError(
+                    "0A000",
+                    "concurrent index creation for exclusion constraints is not supported",
+                )
+        return None
+
+    def _everything(self, at: Situation) -> Effects:
+        """REINDEX SCHEMA and the verbs without a name: all tables there are, one after another."""
+        at.assume(f"{self.verb} works on every table")
+        schema = at.schema
+        if self.verb == "REINDEX":
+            names = [*schema.tables, *(v.name for v in schema.views.values() if v.materialized)]
+            if self.object == "SCHEMA":
+                names = [name for name in names if name.schema == self.name]
+            return merge(self._reindex(at, name) for name in leaves(schema, names))
+        if self.verb == "CLUSTER":
+            return merge(_written_anew(schema, name) for name in schema.clustered)
+        return Effects()
+
+    def _refresh(self, at: Situation, relation: QName) -> Effects:
+        locks = {relation: _M.EXCLUSIVE if self.concurrently else _M.ACCESS_EXCLUSIVE}
+        scans = {relation: "it is read to see what changed"} if self.concurrently else {}
+        view = at.schema.views.get(relation)
+        for read in sorted(view.depends_on) if view is not None and self.with_data else ():
+            for member in tree(at.schema, read):
+                locks[member] = _M.ACCESS_SHARE
+                if member not in at.schema.views:
+                    scans[member] = "the view's query reads it"
+        if self.concurrently:
+            return Effects(locks=locks, scans=scans)
         return Effects(
             locks=locks,
-            rewrites=rewrites,
-            scans=scans,
-            index_rebuilds=rebuilds,
-            transactional=transactional,
-            error=error,
+            scans={**scans, relation: "it is filled anew"},
+            rewrites=(relation,),
+            index_rebuilds=_indexes(at.schema, [relation]),
         )
+
+    def _reindex(self, at: Situation, relation: QName) -> Effects:
+        schema = at.schema
+        index = schema.indexes.get(relation)
+        mode = _M.SHARE_UPDATE_EXCLUSIVE if self.concurrently else _M.SHARE
+        rebuilt = (
+            _parts(schema, index)
+            if index is not None
+            else [i for t in leaves(schema, tree(schema, relation)) for i in schema.indexes_of(t)]
+        )
+        tables = dict.fromkeys(i.table for i in rebuilt)
+        if index is None and not rebuilt:
+            tables = dict.fromkeys(leaves(schema, [relation]))
+        scanned = {i.table for i in rebuilt}
+        locks: dict[QName, LockMode] = dict.fromkeys(tables, mode)
+        above = schema.tables.get(index.table if index is not None else relation)
+        if above is not None and above.kind == "partitioned" and not self.concurrently:
+            locks[above.name] = mode
+        index_locks: dict[QName, LockMode] = {}
+        if not self.concurrently:
+            index_locks = dict.fromkeys((i.name for i in rebuilt), _M.ACCESS_EXCLUSIVE)
+        return Effects(
+            locks=locks,
+            index_locks=index_locks,
+            scans={t: "every row is read to build the index" for t in tables if t in scanned},
+            index_rebuilds=tuple(i.name for i in rebuilt),
+        )
+
+    def _vacuum(self, at: Situation, relation: QName) -> Effects:
+        """VACUUM reads the pages that changed, ANALYZE a sample: nobody waits for either."""
+        table = at.schema.tables.get(relation)
+        members = [relation] if self.only else tree(at.schema, relation)
+        partitioned = table is not None and table.kind == "partitioned"
+        if self.verb == "VACUUM" and partitioned and not self.only:
+            members = leaves(at.schema, tree(at.schema, relation))
+        sampled = self.verb == "ANALYZE" and not partitioned
+        locks: dict[QName, LockMode] = dict.fromkeys(members, _M.SHARE_UPDATE_EXCLUSIVE)
+        if self.only and self.verb == "ANALYZE":
+            locks.update(dict.fromkeys(tree(at.schema, relation)[1:], _M.ACCESS_SHARE))
+        return Effects(
+            locks=locks,
+            scans={relation: "a sample of it is read"} if sampled else {},
+        )
+
+    def apply(self, schema: Schema) -> None:
+        """Keep whether a materialized view is filled."""
+        view = schema.view(self.relation) if self.relation is not None else None
+        if self.verb == "REFRESH" and view is not None:
+            schema.views[view.name] = replace(view, populated=self.with_data)
 
     def plan(self, draft: Draft) -> None:
         """Harmless ones in migrate, as they are; those that keep others out are refused."""
@@ -163,6 +278,9 @@ class Grant(Operation):
 
     def effects(self, at: Situation) -> Effects:
         """No table lock before Postgres 18, ACCESS SHARE since; revoking breaks who relied on it."""
+        privileges = self.text.upper().split(" ON ")[0]
+        if at.pg < 17 and re.search(r"\bMAINTAIN\b", privileges):
+            return Effects(error=PgError("42601", 'unrecognized privilege type "maintain"'))
         locks: dict[QName, LockMode] = {}
         if at.pg >= 18 and self.relation is not None:
             locks = {at.schema.resolve(self.relation): _M.ACCESS_SHARE}
@@ -172,6 +290,15 @@ class Grant(Operation):
         return Effects(
             locks=locks, breaks=(Break("old", "privilege", what, "42501", self.relation),)
         )
+
+    def apply(self, schema: Schema) -> None:
+        """Remember which role has something, for it cannot be dropped then."""
+        for role in _roles(self.text) if self.relation is not None else ():
+            about = str(schema.resolve(self.relation)) if self.relation is not None else ""
+            if self.give:
+                schema.granted.setdefault(role, set()).add(about)
+            else:
+                schema.granted.get(role, set()).discard(about)
 
     def plan(self, draft: Draft) -> None:
         """Granting in expand, revoking at contract; undone by the opposite."""
@@ -190,6 +317,51 @@ class Grant(Operation):
         )
 
 
+def _roles(text: str) -> list[str]:
+    """The roles that a GRANT or REVOKE names after TO or FROM."""
+    found = re.search(r"\b(?:TO|FROM)\s+([\w\s\",]+?)(?:\s+(?:WITH|CASCADE|GRANTED)\b.*)?$", text)
+    return [role.strip().strip('"') for role in found[1].split(",")] if found else []
+
+
+def _indexes(schema: Schema, tables: Iterable[QName]) -> tuple[QName, ...]:
+    return tuple(i.name for table in tables for i in schema.indexes_of(table))
+
+
+def _below(schema: Schema, relation: QName) -> list[QName]:
+    """A relation, its children, and what a view reads: LOCK goes all the way down."""
+    view = schema.views.get(relation)
+    if view is None or view.materialized:
+        return tree(schema, relation)
+    found = [relation]
+    for name in sorted(view.depends_on):
+        found += _below(schema, name)
+    return found
+
+
+def _written_anew(schema: Schema, relation: QName) -> Effects:
+    """ACCESS EXCLUSIVE while the table, or each of its partitions, is copied with its indexes."""
+    heaps = leaves(schema, tree(schema, relation))
+    return Effects(
+        locks=dict.fromkeys((relation, *heaps), _M.ACCESS_EXCLUSIVE),
+        rewrites=tuple(heaps),
+        scans=dict.fromkeys(heaps, "every row is written anew"),
+        index_rebuilds=_indexes(schema, heaps),
+    )
+
+
+def _parts(schema: Schema, index: Index) -> list[Index]:
+    """The index itself, or those of the partitions that make up a partitioned one."""
+    table = schema.tables.get(index.table)
+    if table is None or table.kind != "partitioned":
+        return [index]
+    found = []
+    for partition in schema.partitions_of(index.table):
+        for mine in schema.indexes_of(partition.name):
+            if mine.parent == index.name:
+                found += _parts(schema, mine)
+    return found
+
+
 def _swap(text: str, old: str, new: str) -> str:
     at = text.upper().rfind(old)
     return text if at < 0 else text[:at] + new + text[at + len(old) :]
@@ -201,12 +373,13 @@ def _read_truncate(cursor: Cursor) -> list[Truncate]:
     names = [_only(cursor)]
     while cursor.accept(","):
         names.append(_only(cursor))
-    if not cursor.accept("RESTART", "IDENTITY"):
+    restart = cursor.accept("RESTART", "IDENTITY")
+    if not restart:
         cursor.accept("CONTINUE", "IDENTITY")
     cascade = cursor.accept("CASCADE")
     if not cascade:
         cursor.accept("RESTRICT")
-    return [Truncate(relation=name, cascade=cascade) for name in names]
+    return [Truncate(relation=name, cascade=cascade, restart=restart) for name in names]
 
 
 def _only(cursor: Cursor) -> QName:
@@ -250,28 +423,37 @@ def _read_maintain(cursor: Cursor) -> Maintain | list[Maintain]:
         object_ = cursor.accept_one(("INDEX", "TABLE", "SCHEMA", "DATABASE", "SYSTEM")) or "TABLE"
     concurrently = cursor.accept("CONCURRENTLY") or concurrently
     if cursor.done or cursor.at(";") or object_ in ("SCHEMA", "DATABASE", "SYSTEM"):
-        cursor.rest()
-        return Maintain(verb=verb, object=object_, concurrently=concurrently, full=full)
+        named = cursor.name() if not (cursor.done or cursor.at(";")) else None
+        return Maintain(verb=verb, object=object_, concurrently=concurrently, full=full, name=named)
     if verb in ("VACUUM", "ANALYZE"):
         names = cursor.list_of(lambda: _with_columns(cursor))
-        return [Maintain(relation=name, verb=verb, full=full) for name in names]
+        return [Maintain(relation=name, verb=verb, full=full, only=only) for name, only in names]
     relation = cursor.qname()
+    using: str | None = None
     if verb == "CLUSTER" and cursor.accept("ON"):  # CLUSTER index ON table, as it once was
-        relation = cursor.qname()
+        using, relation = relation.name, cursor.qname()
     if cursor.accept("USING"):
-        cursor.name()
-    if not cursor.accept("WITH", "DATA"):
-        cursor.accept("WITH", "NO", "DATA")
+        using = cursor.name()
+    with_data = not cursor.accept("WITH", "NO", "DATA")
+    if with_data:
+        cursor.accept("WITH", "DATA")
     return Maintain(
-        relation=relation, verb=verb, object=object_, concurrently=concurrently, full=full
+        relation=relation,
+        verb=verb,
+        object=object_,
+        concurrently=concurrently,
+        full=full,
+        using=using,
+        with_data=with_data,
     )
 
 
-def _with_columns(cursor: Cursor) -> QName:
+def _with_columns(cursor: Cursor) -> tuple[QName, bool]:
+    only = cursor.at("ONLY")
     name = _only(cursor)
     if cursor.at("("):
         cursor.skip_group()
-    return name
+    return name, only
 
 
 def _read_grant(cursor: Cursor) -> Grant:
@@ -281,7 +463,7 @@ def _read_grant(cursor: Cursor) -> Grant:
     while not cursor.done and not cursor.at(";"):
         if cursor.accept("ON"):
             kind = cursor.up()
-            cursor.accept("TABLE")
+            _ = cursor.accept("TABLE") or cursor.accept("SEQUENCE")
             if kind not in _NOT_RELATIONS:
                 relation = cursor.qname()
         elif cursor.at("("):
@@ -301,7 +483,6 @@ _NOT_RELATIONS = frozenset(
         "TYPE",
         "DOMAIN",
         "DATABASE",
-        "SEQUENCE",
         "LANGUAGE",
         "FOREIGN",
         "TABLESPACE",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema, Table
@@ -32,6 +32,10 @@ class MoveTable(Operation):
         """ACCESS EXCLUSIVE while all of it is copied; nothing where it is there already."""
         assert self.relation is not None
         schema, relation = at.schema, at.schema.resolve(self.relation)
+        if self.what == "access method":
+            refused = self._refused(at, schema.tables.get(relation))
+            if refused is not None:
+                return Effects(error=refused)
         if self.object == "INDEX":
             return self._index(at, relation)
         locks: dict[QName, LockMode] = {relation: _M.ACCESS_EXCLUSIVE}
@@ -54,6 +58,15 @@ class MoveTable(Operation):
             index_rebuilds=tuple(i.name for i in schema.indexes_of(relation)),
         )
 
+    def _refused(self, at: Situation, table: Table | None) -> PgError | None:
+        if at.pg < 15:
+            return PgError("42601", "SET ACCESS METHOD needs Postgres 15")
+        if at.pg < 17 and self.to == "default":
+            return PgError("42601", "SET ACCESS METHOD DEFAULT needs Postgres 17")
+        if at.pg < 17 and table is not None and table.kind == "partitioned":
+            return PgError("42809", "cannot change access method of a partitioned table")
+        return None
+
     def _is_there(self, table: Table) -> bool:
         if self.what == "persistence":
             return table.persistence == ("unlogged" if self.to == "unlogged" else "permanent")
@@ -62,10 +75,9 @@ class MoveTable(Operation):
 
     def _index(self, at: Situation, name: QName) -> Effects:
         index = at.schema.indexes.get(name)
-        waiting = {index.table: (True, True)} if index is not None else {}
-        return Effects(
-            locks={name: _M.ACCESS_EXCLUSIVE}, index_rebuilds=(name,), blocked_indirectly=waiting
-        )
+        if index is None:
+            at.assume(f"{name} exists; its table is not known")
+        return Effects(index_locks={name: _M.ACCESS_EXCLUSIVE}, index_rebuilds=(name,))
 
     def apply(self, schema: Schema) -> None:
         """Remember where it is."""

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.grammar.expressions import analyse
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
@@ -26,6 +27,9 @@ class Publish(Operation):
     tables: tuple[QName, ...] = ()
     all_tables: bool = False
     schemas: tuple[str, ...] = ()
+    #: (table, column) pairs of column lists, and of row filters
+    columns: tuple[tuple[QName, str], ...] = ()
+    filters: tuple[tuple[QName, str], ...] = ()
 
     def effects(self, at: Situation) -> Effects:
         """SHARE UPDATE EXCLUSIVE on the tables named: nobody waits."""
@@ -33,6 +37,14 @@ class Publish(Operation):
         known = at.schema.publications.get(self.publication)
         if self.act == "set" and known is not None:
             named += known.tables
+        for name in named:
+            if name in at.schema.views:
+                message = f'cannot add relation "{name.name}" to publication'
+                return Effects(error=PgError("22023", message))
+        if self.schemas and at.pg < 15:
+            return Effects(error=PgError("42601", "TABLES IN SCHEMA needs Postgres 15"))
+        if (self.columns or self.filters) and at.pg < 15:
+            return Effects(error=PgError("42601", "column lists and filters need Postgres 15"))
         breaks: tuple[Break, ...] = ()
         if self.act in ("drop", "set"):
             what = f"subscribers of {self.publication} that count on tables it no longer sends"
@@ -48,8 +60,13 @@ class Publish(Operation):
             named = (*before, *named)
         elif self.act == "drop":
             named = tuple(t for t in before if t not in named)
+        kept = known if known is not None and self.act in ("add", "drop") else None
         schema.publications[self.publication] = Publication(
-            self.publication, named, all_tables=self.all_tables
+            self.publication,
+            named,
+            all_tables=self.all_tables,
+            columns=_resolved(schema, self.columns) | (kept.columns if kept else frozenset()),
+            filters=_resolved(schema, self.filters) | (kept.filters if kept else frozenset()),
         )
 
     def plan(self, draft: Draft) -> None:
@@ -63,6 +80,10 @@ class Publish(Operation):
             undo=undo,
             why=f"change what {self.publication} sends",
         )
+
+
+def _resolved(schema: Schema, pairs: tuple[tuple[QName, str], ...]) -> frozenset[tuple[QName, str]]:
+    return frozenset((schema.resolve(table), column) for table, column in pairs)
 
 
 def _read_create(cursor: Cursor) -> Publish:
@@ -80,6 +101,8 @@ def _objects(cursor: Cursor, name: str, act: str) -> Publish:
     """`ALL TABLES` or a list of tables and schemas; a bare name goes on as the one before it."""
     tables: list[QName] = []
     schemas: list[str] = []
+    columns: list[tuple[QName, str]] = []
+    filters: list[tuple[QName, str]] = []
     everything, in_schemas = False, False
     while True:
         if cursor.accept("ALL", "TABLES") or cursor.accept("ALL", "SEQUENCES"):
@@ -101,9 +124,10 @@ def _objects(cursor: Cursor, name: str, act: str) -> Publish:
                     cursor.expect(")")
                 cursor.accept("*")
                 if cursor.at("("):
-                    cursor.skip_group()
+                    columns += [(tables[-1], name) for name in cursor.names()]
                 if cursor.accept("WHERE"):
-                    cursor.skip_group()
+                    read = analyse(cursor.group_text()).names
+                    filters += [(tables[-1], name) for name in sorted(read)]
         if not cursor.accept(","):
             break
     return Publish(
@@ -112,6 +136,8 @@ def _objects(cursor: Cursor, name: str, act: str) -> Publish:
         tables=tuple(tables),
         all_tables=everything,
         schemas=tuple(schemas),
+        columns=tuple(columns),
+        filters=tuple(filters),
     )
 
 

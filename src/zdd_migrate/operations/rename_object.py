@@ -45,24 +45,32 @@ class RenameObject(Operation):
     def effects(self, at: Situation) -> Effects:
         """Instant. An index asks SHARE UPDATE EXCLUSIVE of itself, a constraint its table."""
         locks: dict[QName, LockMode] = {}
+        index_locks: dict[QName, LockMode] = {}
         if self.relation is not None:
             resolved = at.schema.resolve(self.relation)
             if self.object in ("CONSTRAINT", "TRIGGER", "POLICY", "RULE"):
-                members = [resolved, *(t.name for t in at.schema.descendants_of(resolved))]
+                members = [resolved]
+                table = at.schema.tables.get(resolved)
+                known = table.constraint(self.name) if table is not None else None
+                if known is None or known.kind in ("check", "not_null"):
+                    members += [t.name for t in at.schema.descendants_of(resolved)]
                 locks = dict.fromkeys(
                     members if self.object == "CONSTRAINT" else [resolved],
                     LockMode.ACCESS_EXCLUSIVE,
                 )
             elif self.object == "INDEX":
-                locks = {resolved: LockMode.SHARE_UPDATE_EXCLUSIVE}
+                if resolved in at.schema.tables or resolved in at.schema.views:
+                    locks = {resolved: LockMode.ACCESS_EXCLUSIVE}
+                else:
+                    index_locks = {resolved: LockMode.SHARE_UPDATE_EXCLUSIVE}
             elif self.object in ("VIEW", "MATERIALIZED VIEW", "SEQUENCE"):
                 locks = {resolved: LockMode.ACCESS_EXCLUSIVE}
         uses = USES.get(self.object)
         if uses is None:
-            return Effects(locks=locks)
+            return Effects(locks=locks, index_locks=index_locks)
         state, what = uses
         breaks = (Break("old", "renamed", f"{what} {self.name}", state, self.relation),)
-        return Effects(locks=locks, breaks=breaks)
+        return Effects(locks=locks, index_locks=index_locks, breaks=breaks)
 
     def apply(self, schema: Schema) -> None:
         """Rename it where the schema keeps it."""

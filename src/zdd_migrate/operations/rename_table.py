@@ -50,8 +50,10 @@ class RenameTable(Operation):
             error = PgError("42P07", f'relation "{self.to}" already exists')
         old = f"every statement that names {relation.name}"
         new = f"every statement that names {self.to}, until the table has that name"
+        held = {relation: LockMode.ACCESS_EXCLUSIVE}
         return Effects(
-            locks={relation: LockMode.ACCESS_EXCLUSIVE},
+            locks={} if relation in at.schema.indexes else held,
+            index_locks=held if relation in at.schema.indexes else {},
             error=error,
             breaks=(
                 Break("old", "renamed", old, "42P01", relation),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,7 +10,8 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
@@ -36,7 +38,11 @@ class SetDefault(Operation):
         if self.default is None and known is not None and known.not_null and known.default:
             what = f"INSERTs into {relation.name} that leave {self.column} to its default"
             breaks = (Break("old", "obligation", what, "23502", relation, self.column),)
+        error = None
+        if self.default is not None and known is not None:
+            error = _wrong_literal(self.default, known.type)
         return Effects(
+            error=error,
             locks=dict.fromkeys(
                 tree(at.schema, relation, only=self.only), LockMode.ACCESS_EXCLUSIVE
             ),
@@ -79,6 +85,21 @@ class SetDefault(Operation):
             lock=LockMode.ACCESS_EXCLUSIVE,
             relation=relation,
         )
+
+
+_LITERAL = re.compile(r"'((?:[^']|'')*)'")
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
+_NUMERIC = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
+
+
+def _wrong_literal(default: str, type_: str) -> PgError | None:
+    """A quoted literal is read as the column's type at once: a number must look like one."""
+    literal = _LITERAL.fullmatch(default.strip())
+    if literal is None or parse_type(type_).base not in _NUMERIC or parse_type(type_).dimensions:
+        return None
+    if _NUMBER.fullmatch(literal[1]) or literal[1].strip().lower() in ("nan", "infinity"):
+        return None
+    return PgError("22P02", f'invalid input syntax for type {type_}: "{literal[1]}"')
 
 
 def _clause(default: str | None) -> str:

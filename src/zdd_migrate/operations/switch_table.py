@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,10 +10,11 @@ from typing import ClassVar
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 
 _M = LockMode
@@ -40,8 +42,10 @@ class SwitchTable(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         mode = _SWITCH_LOCKS.get(self.switch, _M.ACCESS_EXCLUSIVE)
+        if (refused := self._refused(at, relation)) is not None:
+            return Effects(error=refused)
         if self.object == "INDEX":
-            return Effects(locks={relation: _M.SHARE_UPDATE_EXCLUSIVE})
+            return Effects(index_locks={relation: _M.SHARE_UPDATE_EXCLUSIVE})
         if self.object == "VIEW" and self.switch == "options":
             mode = _M.ACCESS_EXCLUSIVE
         members = [relation]
@@ -56,10 +60,54 @@ class SwitchTable(Operation):
             breaks = (Break("old", "values", what, None, relation),)
         return Effects(locks=dict.fromkeys(members, mode), breaks=breaks)
 
+    def _refused(self, at: Situation, relation: QName) -> PgError | None:
+        """Options nobody has, and what this kind of relation or this major does not take."""
+        text = " ".join(self.text.upper().split())
+        if self.switch == "storage" and text.endswith("SET STORAGE DEFAULT") and at.pg < 16:
+            return PgError("42601", "SET STORAGE DEFAULT needs Postgres 16")
+        table = at.schema.tables.get(relation)
+        if self.switch == "options":
+            return self._refused_options(at, relation, table)
+        partitioned = table is not None and table.kind == "partitioned"
+        if self.switch == "clustering" and partitioned and "WITHOUT" not in text:
+            return PgError("0A000", "cannot mark index clustered in partitioned table")
+        return None
+
+    def _refused_options(
+        self, at: Situation, relation: QName, table: Table | None
+    ) -> PgError | None:
+        names = [m.lower() for m in _OPTION.findall(self.text)]
+        if relation in at.schema.views and not at.schema.views[relation].materialized:
+            wrong = [n for n in names if n not in _VIEW_OPTIONS.get(at.pg >= 15, ())]
+        elif relation in at.schema.indexes:
+            above = at.schema.tables.get(at.schema.indexes[relation].table)
+            if above is not None and above.kind == "partitioned":
+                message = f'ALTER action SET cannot be performed on relation "{relation.name}"'
+                return PgError("42809", message)
+            return None
+        elif table is not None and table.kind == "partitioned":
+            if at.pg >= 16:
+                message = "cannot specify storage parameters for a partitioned table"
+                return PgError("42809", message)
+            wrong = names
+        elif table is not None:
+            wrong = [n for n in names if n.removeprefix("toast.") not in _TABLE_OPTIONS]
+        else:
+            wrong = []
+        return PgError("22023", f'unrecognized parameter "{wrong[0]}"') if wrong else None
+
     def apply(self, schema: Schema) -> None:
         """Remember row security."""
         assert self.relation is not None
         table = schema.table(self.relation)
+        if self.switch == "owner":
+            schema.owners[schema.resolve(self.relation)] = self.text.split()[-1].strip('"')
+        if table is not None and self.switch == "clustering":
+            index = re.search(r"CLUSTER\s+ON\s+(\S+)", self.text, re.IGNORECASE)
+            if index is not None:
+                schema.clustered[table.name] = index[1].strip('"')
+            else:
+                schema.clustered.pop(table.name, None)
         if table is not None and self.switch == "row security":
             schema.put_table(replace(table, row_security=self.on))
 
@@ -85,6 +133,23 @@ class SwitchTable(Operation):
         )
 
 
+_OPTION = re.compile(r"[(,]\s*\"?([\w.]+)\"?\s*(?==|,|\))")
+_VIEW_OPTIONS = {
+    False: ("security_barrier", "check_option"),
+    True: ("security_barrier", "check_option", "security_invoker"),
+}
+#: storage parameters of tables; source: the documentation of CREATE TABLE, majors 14 to 18
+_TABLE_OPTIONS = frozenset(
+    """fillfactor toast_tuple_target parallel_workers autovacuum_enabled vacuum_index_cleanup
+    vacuum_truncate autovacuum_vacuum_threshold autovacuum_vacuum_max_threshold
+    autovacuum_vacuum_scale_factor autovacuum_vacuum_insert_threshold
+    autovacuum_vacuum_insert_scale_factor autovacuum_analyze_threshold
+    autovacuum_analyze_scale_factor autovacuum_vacuum_cost_delay autovacuum_vacuum_cost_limit
+    autovacuum_freeze_min_age autovacuum_freeze_max_age autovacuum_freeze_table_age
+    autovacuum_multixact_freeze_min_age autovacuum_multixact_freeze_max_age
+    autovacuum_multixact_freeze_table_age log_autovacuum_min_duration user_catalog_table
+    vacuum_max_eager_freeze_failure_rate log_autoanalyze_min_duration oids""".split()
+)
 _SWITCH_LOCKS = {
     "options": _M.SHARE_UPDATE_EXCLUSIVE,
     "statistics": _M.SHARE_UPDATE_EXCLUSIVE,

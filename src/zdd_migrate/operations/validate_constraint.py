@@ -41,7 +41,9 @@ class ValidateConstraint(Operation):
                 ),
             )
         fk = known is not None and known.kind == "foreign_key"
-        members = [relation] if fk or self.only else tree(at.schema, relation)
+        if known is not None and not known.enforced:
+            return Effects(error=PgError("55000", "cannot validate NOT ENFORCED constraint"))
+        members = [relation] if self.only else tree(at.schema, relation)
         locks = dict.fromkeys(members, _M.SHARE_UPDATE_EXCLUSIVE)
         if known is not None and known.valid:
             return Effects(locks={relation: _M.SHARE_UPDATE_EXCLUSIVE})

@@ -11,8 +11,9 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
-from zdd_migrate.operations.facts import blocked_indirectly
+from zdd_migrate.operations.refusals import refusal
 from zdd_migrate.operations.set_parameter import SetParameter
+from zdd_migrate.operations.waiting import blocked_indirectly
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,12 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
         failed = False
         for i, operation in enumerate(statement.operations):
             situation.assumed = []
-            effects = operation.effects(situation)
+            refused = refusal(operation, situation)
+            if refused is not None and not refused.rows_decide:
+                effects = Effects(error=refused)
+            else:
+                effects = operation.effects(situation)
+                effects = replace(effects, error=effects.error or refused)
             if situation.assumed:
                 effects = replace(effects, assumed=(*effects.assumed, *situation.assumed))
             parts.append((operation, effects))
@@ -99,13 +105,7 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
         merged = merge(effects for _, effects in parts)
         known = frozenset(created)
         merged = _without(merged, created | pending_created)
-        merged = replace(
-            merged,
-            blocked_indirectly={
-                **blocked_indirectly(merged.locks, schema),
-                **merged.blocked_indirectly,
-            },
-        )
+        merged = _with_waiting(_failed(merged), schema)
         yield Explained(
             statement=statement,
             parts=tuple(parts),
@@ -155,15 +155,33 @@ def _makes_type(statement: Statement) -> bool:
     return any(operation.kind.startswith("create_") for operation in statement.operations)
 
 
+def _failed(effects: Effects) -> Effects:
+    """A statement that fails for certain leaves nothing behind: no lock, no work, nobody broken.
+
+    Where it only fails if the rows say so, it may as well succeed: everything stands.
+    """
+    if effects.error is None or effects.error.rows_decide:
+        return effects
+    return Effects(
+        transactional=effects.transactional, error=effects.error, assumed=effects.assumed
+    )
+
+
+def _with_waiting(effects: Effects, schema: Schema) -> Effects:
+    """The effects with who waits without being locked."""
+    waiting = blocked_indirectly({**effects.index_locks, **effects.locks}, schema)
+    return replace(effects, blocked_indirectly={**waiting, **effects.blocked_indirectly})
+
+
 def _without(effects: Effects, created: set[QName]) -> Effects:
     if not created:
         return effects
     return replace(
         effects,
         locks={r: m for r, m in effects.locks.items() if r not in created},
+        index_locks={r: m for r, m in effects.index_locks.items() if r not in created},
         rewrites=tuple(r for r in effects.rewrites if r not in created),
         scans={r: w for r, w in effects.scans.items() if r not in created},
-        index_builds=tuple(r for r in effects.index_builds if r not in created),
         index_rebuilds=tuple(r for r in effects.index_rebuilds if r not in created),
         blocked_indirectly={
             r: b for r, b in effects.blocked_indirectly.items() if r not in created

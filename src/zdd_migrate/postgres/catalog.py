@@ -57,6 +57,7 @@ def read_schema(connection: psycopg.Connection, *, sizes: bool = False) -> Schem
     _types(connection, schema)
     _functions(connection, schema)
     _publications(connection, schema)
+    _belongings(connection, schema)
     return schema
 
 
@@ -476,5 +477,58 @@ def _publications(connection: psycopg.Connection, schema: Schema) -> None:
         connection, "SELECT pubname, schemaname, tablename FROM pg_publication_tables"
     ):
         tables[publication].append(QName(nsp, name))
+    columns: dict[str, set[tuple[QName, str]]] = defaultdict(set)
+    filters: dict[str, set[tuple[QName, str]]] = defaultdict(set)
+    if _version(connection) >= 15:
+        for publication, nsp, name, column, filtered in _rows(
+            connection,
+            "SELECT p.pubname, n.nspname, c.relname, a.attname, d.refobjsubid IS NOT NULL "
+            "FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid "
+            "JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
+            "LEFT JOIN pg_depend d ON d.classid = 'pg_publication_rel'::regclass "
+            "AND d.objid = r.oid AND d.refobjid = c.oid AND d.refobjsubid = a.attnum "
+            "AND r.prqual IS NOT NULL "
+            "WHERE a.attnum = ANY (r.prattrs::int2[]) OR d.refobjsubid IS NOT NULL",
+        ):
+            (filters if filtered else columns)[publication].add((QName(nsp, name), column))
     for name, every in _rows(connection, "SELECT pubname, puballtables FROM pg_publication"):
-        schema.publications[name] = Publication(name, tuple(sorted(tables[name])), every)
+        schema.publications[name] = Publication(
+            name,
+            tuple(sorted(tables[name])),
+            every,
+            columns=frozenset(columns[name]),
+            filters=frozenset(filters[name]),
+        )
+
+
+def _belongings(connection: psycopg.Connection, schema: Schema) -> None:
+    """Owners, grantees, the indexes that CLUSTER takes, and whose statistics objects are."""
+    for nsp, name, owner in _rows(
+        connection,
+        "SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {OTHERS}",
+    ):
+        schema.owners[QName(nsp, name)] = owner
+    for nsp, name, role in _rows(
+        connection,
+        "SELECT DISTINCT n.nspname, c.relname, pg_get_userbyid(a.grantee) FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a "
+        f"WHERE a.grantee <> 0 AND a.grantee <> c.relowner AND {OTHERS}",
+    ):
+        schema.granted.setdefault(role, set()).add(f"{nsp}.{name}")
+    for nsp, name, index in _rows(
+        connection,
+        "SELECT n.nspname, t.relname, c.relname FROM pg_index x "
+        "JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid "
+        f"JOIN pg_namespace n ON n.oid = t.relnamespace WHERE x.indisclustered AND {OTHERS}",
+    ):
+        schema.clustered[QName(nsp, name)] = index
+    for nsp, name, table_schema, table in _rows(
+        connection,
+        "SELECT n.nspname, s.stxname, tn.nspname, t.relname FROM pg_statistic_ext s "
+        "JOIN pg_namespace n ON n.oid = s.stxnamespace JOIN pg_class t ON t.oid = s.stxrelid "
+        f"JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE {OTHERS}",
+    ):
+        schema.others["statistics", QName(nsp, name)] = str(QName(table_schema, table))
