@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from zdd_migrate.errors import InputError
+from zdd_migrate.model.cost import Prices
 
 FILE = "zdd-migrate.toml"
 _KEYS = frozenset(
@@ -57,6 +58,8 @@ class Config:
     baseline: str | None = None
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     paths: dict[str, dict[str, Any]] = field(default_factory=dict)
+    snapshot: str | None = None
+    prices: Prices = field(default_factory=Prices)
     raw: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,8 +111,22 @@ def _config(path: Path, raw: dict[str, Any]) -> Config:
         baseline=_typed(path, table, "baseline", str),
         versions=dict(_typed(path, table, "versions", dict) or {}),
         paths=dict(_typed(path, table, "paths", dict) or {}),
+        snapshot=_typed(path, table, "snapshot", str),
+        prices=_prices(path, _typed(path, table, "cost", dict) or {}),
         raw=table,
     )
+
+
+def _prices(path: Path, table: dict[str, Any]) -> Prices:
+    """`[cost]`: throughputs and bars, each a number above nothing."""
+    known = {spec.name for spec in fields(Prices)}
+    given = {key.replace("-", "_"): value for key, value in table.items()}
+    for key, value in given.items():
+        if key not in known:
+            raise InputError(f"{path}: cost has no {key!r}; known are {', '.join(sorted(known))}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise InputError(f"{path}: cost.{key} must be a number above 0, not {value!r}")
+    return Prices(**given)
 
 
 def _typed(path: Path, table: dict[str, Any], key: str, kind: type) -> Any:

@@ -1,7 +1,7 @@
 """The rulebook: rules read from their documents, one Markdown file each.
 
 Front matter between `+++` lines is TOML: id, name, severity, operation, where, check, message,
-fix, versions. The prose and the ```sql safe / unsafe blocks follow; the blocks are the rule's
+fix, versions, default, over, grade. The prose and the ```sql safe / unsafe blocks follow; the blocks are the rule's
 tests. Nothing of a rule is anywhere else, save at most one function in `checks`.
 """
 
@@ -30,6 +30,8 @@ _KEYS = {
     "fix",
     "versions",
     "default",
+    "over",
+    "grade",
 }
 _BLOCK = re.compile(r"^```sql (unsafe|safe)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -50,7 +52,9 @@ class Rule:
     equal on the operation's fields and its effects, `check` the function that decides the rest.
 
     `versions` is the majors it applies to, empty for all. `default` False means off unless
-    selected. `text` is the document's prose.
+    selected. `over` are more general rules that are quiet about an operation where this one speaks.
+    `grade` says what its severity follows where sizes are known: the `work` done under a lock, or
+    who has to `wait` for a short one. `text` is the document's prose.
     """
 
     id: str
@@ -63,6 +67,8 @@ class Rule:
     check: str | None = None
     versions: tuple[int, ...] = ()
     default: bool = True
+    over: tuple[str, ...] = ()
+    grade: str | None = None
     text: str = ""
     path: str = ""
 
@@ -114,6 +120,8 @@ def parse_rule(text: str, path: str) -> Rule:
         severity = Severity(head["severity"])
     except ValueError:
         raise InputError(f"{path}: severity is error, warning or info") from None
+    if head.get("grade") not in (None, "work", "wait"):
+        raise InputError(f"{path}: grade is work or wait")
     return Rule(
         id=head["id"],
         name=head["name"],
@@ -125,6 +133,8 @@ def parse_rule(text: str, path: str) -> Rule:
         check=head.get("check"),
         versions=tuple(head.get("versions", ())),
         default=head.get("default", True),
+        over=tuple(head.get("over", ())),
+        grade=head.get("grade"),
         text=parts[2],
         path=path,
     )

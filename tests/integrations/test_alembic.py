@@ -65,7 +65,9 @@ def alembic(database: str, *arguments: str) -> Done:
 
 def findings(done: Done) -> list[tuple[str, str, int]]:
     return [
-        (f["rule"], Path(f["path"]).name, f["line"]) for f in json.loads(done.stdout)["findings"]
+        (f["rule"], Path(f["path"]).name, f["line"])
+        for f in json.loads(done.stdout)["findings"]
+        if f["severity"] != "info"
     ]
 
 

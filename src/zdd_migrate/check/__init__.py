@@ -1,0 +1,300 @@
+"""A migration against the rulebook: findings, with suppressions applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+from zdd_migrate.check.suppression import suppress
+from zdd_migrate.checks import CHECKS
+from zdd_migrate.checks.case import Case, Check, Still, Story
+from zdd_migrate.checks.compatibility import dropped
+from zdd_migrate.checks.facts import describe
+from zdd_migrate.checks.order import at_the_end
+from zdd_migrate.config import Config
+from zdd_migrate.model.cost import grade_work, in_bytes, in_words, work
+from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.finding import Finding, Report, Severity
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.statement import Migration, Span, Suppression
+from zdd_migrate.operations.add_column import AddColumn
+from zdd_migrate.operations.add_enum_value import AddEnumValue
+from zdd_migrate.operations.base import DEFAULT_PG, Operation
+from zdd_migrate.operations.drop_constraint import DropConstraint
+from zdd_migrate.operations.walk import Explained, replay, walk
+from zdd_migrate.rulebook import Rule, load_rules
+
+#: what a way back does on purpose: rules about breaking the running code and about losing data
+_FORWARD_ONLY = ("ZDD2", "ZDD3")
+#: kinds that say nothing about a table, so "new table" never quiets them
+_NEVER_QUIET = ("not_understood", "nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A finding on its way: once a file where `once` says so, and only if `still` holds at its end."""
+
+    finding: Finding
+    once: object = None
+    still: Still | None = None
+
+
+class Checker:
+    """Rules and configuration, ready to be run over migrations one after another."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        pg: int = DEFAULT_PG,
+        rules: Sequence[Rule] | None = None,
+        checks: Mapping[str, Check] | None = None,
+    ) -> None:
+        self.config = config
+        self.pg = pg
+        self.prices = config.prices
+        self.checks: dict[str, Check] = {**CHECKS, **(checks or {})}
+        every = load_rules(config.rules) if rules is None else tuple(rules)
+        self._rule = {rule.id: rule for rule in every}
+        self.rules = [rule for rule in every if self._wanted(rule)]
+        self._by_kind: dict[str, list[Rule]] = {}
+        self._for_all = [r for r in self.rules if not r.operations]
+        for rule in self.rules:
+            for kind in rule.operations:
+                self._by_kind.setdefault(kind, []).append(rule)
+
+    def _wanted(self, rule: Rule) -> bool:
+        if rule.id in self.config.ignore or rule.name in self.config.ignore:
+            return False
+        if rule.versions and self.pg not in rule.versions:
+            return False
+        return rule.default or rule.id in self.config.select or rule.name in self.config.select
+
+    def run(self, migrations: Iterable[Migration], schema: Schema) -> Report:
+        """Check migrations in order; `schema` is changed in place as they are applied."""
+        report = Report()
+        for migration in migrations:
+            report.files += 1
+            report.statements += len(migration.statements)
+            report.findings.extend(self._check(migration, schema, report))
+        return report
+
+    def run_all(
+        self, histories: Iterable[tuple[Schema, Iterable[tuple[Migration, bool]]]]
+    ) -> Report:
+        """Check the migrations marked True, each where it stands in its history."""
+        report = Report()
+        for schema, moments in histories:
+            for migration, wanted in moments:
+                if wanted:
+                    report.add(self.run([migration], schema))
+                else:
+                    replay(migration.statements, schema)
+        return report
+
+    def _check(self, migration: Migration, schema: Schema, report: Report) -> list[Finding]:
+        found: list[_Found] = []
+        story = Story()
+        for explained in walk(migration, schema, pg=self.pg):
+            if not explained.understood:
+                report.not_understood += 1
+            if migration.planned:
+                continue
+            for operation, effects in explained.parts:
+                found.extend(self._judge(explained, operation, effects, story))
+            _tell(story, explained)
+        findings = [f.finding for f in _once(found) if f.still is None or f.still(schema)]
+        if migration.direction == "down":
+            findings = [f for f in findings if not f.rule.startswith(_FORWARD_ONLY)]
+        for line, message in migration.problems:
+            findings.append(self._problem("ZDD903", migration, line, message))
+        for rule, line, message in at_the_end(migration):
+            if rule in self._rule and self._wanted(self._rule[rule]):
+                findings.append(self._problem(rule, migration, line, message))
+        return suppress(migration, _distinct(findings), self._ignored(migration.path), self._unused)
+
+    def _judge(
+        self, explained: Explained, operation: Operation, effects: Effects, story: Story
+    ) -> Iterator[_Found]:
+        """What is found at one operation; where a special rule speaks, the general one is quiet."""
+        rules = (*self._by_kind.get(operation.kind, ()), *self._for_all)
+        if not rules:
+            return
+        facts = describe(explained, operation, effects)
+        quiet = facts["new"] and operation.kind not in _NEVER_QUIET
+        case = Case(explained, operation, effects, facts, story)
+        speaking: list[tuple[Rule, dict[str, Any]]] = []
+        for rule in rules:
+            if (quiet and "new" not in rule.where) or not _matches(rule.where, facts):
+                continue
+            more = self.checks[rule.check](case) if rule.check is not None else {}
+            if more is not None:
+                speaking.append((rule, {**facts, **more}))
+        silenced = {name for rule, _ in speaking for name in rule.over}
+        for rule, said in speaking:
+            if rule.id not in silenced:
+                finding = self._finding(rule, case, said)
+                once = (rule.id, said["once"]) if "once" in said else None
+                yield _Found(finding, once, said.get("still"))
+
+    def _finding(self, rule: Rule, case: Case, facts: Mapping[str, Any]) -> Finding:
+        span = case.explained.statement.span
+        message, assumed = _fill(rule.message, facts), case.effects.assumed
+        graded: Severity | None = facts.get("severity")
+        if rule.grade == "work":
+            graded, message, assumed = self._by_work(case, message, assumed)
+        elif rule.grade == "wait":
+            graded, message = self._by_traffic(rule, case, message)
+        return Finding(
+            rule=rule.id,
+            name=rule.name,
+            severity=self._severity(rule, span.path, graded),
+            span=span,
+            statement=case.explained.statement.sql,
+            message=message,
+            fix=_fill(rule.fix, facts),
+            relation=facts.get("relation") or None,
+            assumed=assumed,
+        )
+
+    def _by_work(
+        self, case: Case, message: str, assumed: tuple[str, ...]
+    ) -> tuple[Severity | None, str, tuple[str, ...]]:
+        """By how long the tables at hand take; where a size is not known, it is taken to be large."""
+        found = work(case.effects, case.schema, self.prices, case.explained.created)
+        if found.unknown or not found.bytes:
+            large = tuple(f"{name} is large: its size is not known" for name in found.unknown)
+            return None, message, (*assumed, *large)
+        busy = bool(self._busy(case))
+        said = f"{message} At {in_bytes(found.bytes)} that is {in_words(found.seconds)}."
+        return grade_work(found, busy, self.prices), said, assumed
+
+    def _by_traffic(self, rule: Rule, case: Case, message: str) -> tuple[Severity | None, str]:
+        """A short lock matters where somebody is known to be in its way."""
+        busy = self._busy(case)
+        if not busy:
+            return None, message
+        name, rate = max(busy.items(), key=lambda item: item[1])
+        said = f"{message} {name} takes about {rate:.0f} writes a second."
+        return max(rule.severity, Severity.WARNING, key=lambda s: s.rank), said
+
+    def _busy(self, case: Case) -> dict[QName, float]:
+        """Tables that somebody would wait for, and that are written to often: writes a second."""
+        out = {}
+        for name, mode in case.effects.locks.items():
+            table = case.schema.tables.get(name)
+            rate = table.writes_per_second if table is not None and mode.blocks_writes else None
+            if rate is not None and rate >= self.prices.busy_writes_per_second:
+                out[name] = rate
+        return out
+
+    def _severity(self, rule: Rule, path: str, graded: Severity | None) -> Severity:
+        for glob, table in self.config.paths.items():
+            if fnmatch(path, glob):
+                severities = table.get("severity", {})
+                named = severities.get(rule.id) or severities.get(rule.name)
+                if named is not None:
+                    return Severity(named)
+        named = self.config.severity.get(rule.id) or self.config.severity.get(rule.name)
+        return Severity(named) if named is not None else (graded or rule.severity)
+
+    def _problem(self, rule_id: str, migration: Migration, line: int, message: str) -> Finding:
+        rule = self._rule[rule_id]
+        return Finding(
+            rule=rule.id,
+            name=rule.name,
+            severity=self._severity(rule, migration.path, None),
+            span=Span(migration.path, line, 1, line, 1),
+            statement="",
+            message=_fill(rule.message, {"problem": message}),
+            fix=_fill(rule.fix, {"problem": message}),
+        )
+
+    def _unused(self, migration: Migration, suppression: Suppression) -> Finding | None:
+        """A suppression that suppresses nothing is a finding itself."""
+        if "ZDD902" not in self._rule or not self._wanted(self._rule["ZDD902"]):
+            return None
+        what = f"{suppression.rule} is ignored here but nothing was found"
+        return self._problem("ZDD902", migration, suppression.line or 1, what)
+
+    def _ignored(self, path: str) -> frozenset[str]:
+        """Rules that the configuration ignores in files of this path."""
+        return frozenset(
+            rule
+            for glob, table in self.config.paths.items()
+            if fnmatch(path, glob)
+            for rule in table.get("ignore", ())
+        )
+
+
+def _tell(story: Story, explained: Explained) -> None:
+    """Add to the story what this statement does, for those after it."""
+    schema = explained.schema
+    for operation in explained.statement.operations:
+        if operation.relation is None:
+            continue
+        if isinstance(operation, AddColumn):
+            story.columns.add((schema.resolve(operation.relation), operation.column))
+        elif isinstance(operation, AddEnumValue):
+            story.labels[operation.label] = explained.statement.transaction
+        elif isinstance(operation, DropConstraint):
+            replaced = dropped(operation, schema)
+            story.replaced |= {replaced} if replaced is not None else set()
+    effects = explained.effects
+    if any(mode.blocks_writes for mode in effects.locks.values()):
+        for name in (*effects.rewrites, *effects.scans):
+            story.worked.setdefault(name, explained.statement.span.line)
+
+
+def _once(found: Iterable[_Found]) -> Iterator[_Found]:
+    """What is said once a file, the first time only."""
+    said: set[object] = set()
+    for each in found:
+        if each.once is not None and each.once in said:
+            continue
+        said.add(each.once)
+        yield each
+
+
+def _distinct(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding a rule, statement and message; a broken rule is said once."""
+    seen: dict[tuple[str, int, str], Finding] = {}
+    for finding in findings:
+        seen.setdefault((finding.rule, finding.span.start, finding.message), finding)
+    return list(seen.values())
+
+
+def _matches(where: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Equality on every named fact; on a set of facts, membership. Nothing cleverer, ever."""
+    for key, wanted in where.items():
+        value = facts.get(key)
+        if isinstance(value, (set, frozenset)):
+            if not (set(wanted) if isinstance(wanted, list) else {wanted}) & value:
+                return False
+        elif isinstance(wanted, list):
+            if value not in wanted:
+                return False
+        elif isinstance(wanted, bool):
+            if bool(value) is not wanted:
+                return False
+        elif value != wanted:
+            return False
+    return True
+
+
+class _Facts(dict[str, Any]):
+    """Facts for a template: one that is not there is empty."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _fill(template: str, facts: Mapping[str, Any]) -> str:
+    """The template with facts in their places."""
+    words = {
+        k: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in facts.items()
+    }
+    return " ".join(template.format_map(_Facts(words)).split())
