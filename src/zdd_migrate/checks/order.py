@@ -162,11 +162,16 @@ def index_gone_before_replacement(case: Case) -> Mapping[str, Any] | None:
 
 
 def identifier_truncated(case: Case) -> Mapping[str, Any] | None:
-    """A name that Postgres cuts, with a notice that nobody reads."""
+    """A name that Postgres cuts, with a notice that nobody reads.
+
+    The reader cuts names as Postgres does: the whole one stands in the statement's text.
+    """
+    sql = case.explained.statement.sql
     for name in _names_made(case):
-        if len(name.encode()) > _NAME_BYTES:
-            cut = name.encode()[:_NAME_BYTES].decode(errors="ignore")
-            return {"long_name": name, "cut_name": cut}
+        if len(name.encode()) > _NAME_BYTES - 4:  # a letter of four bytes is not cut in two
+            whole = re.search(re.escape(name) + r"[\w$]+", sql, re.IGNORECASE)
+            if whole is not None and len(whole[0].encode()) > _NAME_BYTES:
+                return {"long_name": whole[0], "cut_name": name}
     return None
 
 
