@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
+from zdd_migrate.blocks.partitioned import (
+    IndexShape,
+    index_words,
+    plan_partitioned_foreign_key,
+    plan_partitioned_index,
+    rebuild,
+)
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.blocks.twin import make_not_null
 from zdd_migrate.grammar.constraints import ConstraintDefinition
@@ -23,15 +30,15 @@ def plan_added_constraint(
     made: Constraint,
     *,
     phase: Phase = Phase.CONTRACT,
+    replacing: Constraint | None = None,
 ) -> None:
     """Steps for `ADD CONSTRAINT`. `made` has its final name and resolved reference.
 
-    `phase` is contract unless no old code writes the column at all.
+    `phase` is contract unless no old code writes the column at all. `replacing` is the constraint
+    that the migration dropped for this one: it stands until the new one can take its place.
     """
     if draft.is_new(table):
-        draft.sql(
-            Phase.EXPAND, draft.statement, undo=(), why=f"a constraint of the new table {table}"
-        )
+        _on_new_table(draft, table, made)
         return
     draft.restricts_old = draft.restricts_old or written.enforced
     known = draft.table(table)
@@ -44,19 +51,80 @@ def plan_added_constraint(
         )
     elif written.kind in ("unique", "primary_key"):
         if partitioned:
-            draft.refuse(
-                f"{table} is partitioned: a unique index cannot be built concurrently in one go",
-                "build one per partition CONCURRENTLY, create it ON ONLY the parent, attach each",
-            )
+            _partitioned_key(draft, table, written, made, phase, replacing)
         else:
-            _unique(draft, table, written, made, phase)
+            _unique(draft, table, written, made, phase, replacing)
+    elif written.kind == "foreign_key" and replacing is not None and not partitioned:
+        _replace_foreign_key(draft, table, written, made, replacing)
     elif partitioned and written.kind == "foreign_key" and draft.pg < 18:
-        draft.refuse(
-            f"{table} is partitioned: before Postgres 18 its foreign keys cannot be NOT VALID",
-            "add the foreign key NOT VALID on each partition, validate each, then on the parent",
-        )
+        if made.ref_table is not None:
+            draft.resolve(made.ref_table)
+            _orphan_gate(draft, table, made, phase)
+        plan_partitioned_foreign_key(draft, table, made.name, written.text, phase)
     else:
         _not_valid(draft, table, written, made, phase)
+
+
+def _on_new_table(draft: Draft, table: QName, made: Constraint) -> None:
+    """Nobody uses it yet. What references another table goes first on the way back."""
+    undo: tuple[str, ...] = ()
+    lock, relation = None, None
+    if made.kind == "foreign_key" and made.ref_table is not None:
+        there = f"ALTER TABLE IF EXISTS {draft.sql_name(table)}"
+        undo = (f"{there} DROP CONSTRAINT IF EXISTS {quote_ident(made.name)}",)
+        if not draft.is_new(made.ref_table):
+            lock, relation = LockMode.SHARE_ROW_EXCLUSIVE, draft.resolve(made.ref_table)
+    draft.as_written(
+        Phase.EXPAND,
+        undo=undo,
+        why=f"a constraint of the new table {table}",
+        lock=lock,
+        relation=relation,
+    )
+
+
+def _replace_foreign_key(
+    draft: Draft, table: QName, written: ConstraintDefinition, made: Constraint, old: Constraint
+) -> None:
+    """The new one beside the old one, validated; then it takes the name. Never without either."""
+    name, constraint = draft.sql_name(table), quote_ident(made.name)
+    working = quote_ident(own("new", made.name))
+    aside = quote_ident(own("old", old.name))
+    eases = made.on_delete in ("CASCADE", "SET NULL", "SET DEFAULT")
+    phase = Phase.EXPAND if eases else Phase.CONTRACT
+    draft.restricts_old = draft.restricts_old or not eases
+    assert made.ref_table is not None
+    referenced = draft.resolve(made.ref_table)
+    if (made.columns, referenced) != (old.columns, old.ref_table):
+        _orphan_gate(draft, table, made, phase)
+    body = written.text if not written.valid else f"{written.text} NOT VALID"
+    draft.sql(
+        phase,
+        f"ALTER TABLE {name} ADD CONSTRAINT {working} {body}",
+        undo=f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {working}",
+        why=f"the new {made.name} beside the old one",
+        lock=LockMode.SHARE_ROW_EXCLUSIVE,
+        relation=table,
+    )
+    if written.valid:
+        draft.validate(table, working, why="check existing rows under a weak lock", phase=phase)
+    draft.sql(
+        phase,
+        (
+            f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(old.name)}",
+            f"ALTER TABLE {name} RENAME CONSTRAINT {working} TO {constraint}",
+        ),
+        undo=(
+            f"ALTER TABLE {name} ADD CONSTRAINT {aside} {definition_of(old)} NOT VALID",
+            *((f"ALTER TABLE {name} VALIDATE CONSTRAINT {aside}",) if old.valid else ()),
+            f"ALTER TABLE {name} RENAME CONSTRAINT {constraint} TO {working}",
+            f"ALTER TABLE {name} RENAME CONSTRAINT {aside} TO {quote_ident(old.name)}",
+        ),
+        undo_transactional=False,
+        why=f"the new {made.name} takes the old one's place: rows are never without one of them",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
+    )
 
 
 def _not_valid(
@@ -125,6 +193,7 @@ def _unique(
     written: ConstraintDefinition,
     made: Constraint,
     phase: Phase,
+    replacing: Constraint | None,
 ) -> None:
     name = draft.sql_name(table)
     known = draft.table(table)
@@ -148,17 +217,7 @@ def _unique(
             if written.include
             else ""
         )
-        columns = ", ".join(quote_ident(draft.column(table, c)) for c in made.columns)
-        draft.gate(
-            phase,
-            f"SELECT {columns} FROM {name} WHERE "
-            + " AND ".join(
-                f"{quote_ident(draft.column(table, c))} IS NOT NULL" for c in made.columns
-            )
-            + f" GROUP BY {columns} HAVING count(*) > 1 LIMIT 1",
-            message=f"rows of {table} share a value of ({columns}): make them differ first",
-            why=f"{made.name} cannot be built over duplicates",
-        )
+        columns = _duplicates_gate(draft, table, made, phase)
         draft.sql(
             phase,
             f"CREATE UNIQUE INDEX CONCURRENTLY {quote_ident(index)} ON {name} ({columns})"
@@ -172,12 +231,173 @@ def _unique(
     deferrable = " DEFERRABLE" if made.deferrable else ""
     deferred = " INITIALLY DEFERRED" if made.initially_deferred else ""
     constraint = quote_ident(made.name if written.name or written.using_index is None else index)
+    takes = (
+        f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {kind} USING INDEX "
+        f"{quote_ident(index)}{deferrable}{deferred}"
+    )
+    gives_back: tuple[str, ...]
+    if written.using_index is None:
+        gives_back = (f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",)
+    else:  # the index was there before: it comes back under its own name
+        gives_back = (
+            f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",
+            *_index_again(draft, table, index),
+        )
+    old = () if replacing is None else (replacing,)
     draft.sql(
         phase,
-        f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {kind} USING INDEX "
-        f"{quote_ident(index)}{deferrable}{deferred}",
-        undo=f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",
-        why="the constraint takes over the index just built: an instant under its lock",
+        (*(f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(o.name)}" for o in old), takes),
+        undo=(*gives_back, *(s for o in old for s in add_again(draft, table, o))),
+        undo_transactional=False if old or written.using_index is not None else None,
+        why="the constraint takes over the index just built: an instant under its lock"
+        if replacing is None
+        else f"it takes the place of {replacing.name}, in one step",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,
     )
+
+
+def _duplicates_gate(draft: Draft, table: QName, made: Constraint, phase: Phase) -> str:
+    """No two rows may share the key's value; gives its columns as SQL."""
+    names = [quote_ident(draft.column(table, c)) for c in made.columns]
+    columns = ", ".join(names)
+    given = " AND ".join(f"{n} IS NOT NULL" for n in names)
+    where = "" if made.nulls_not_distinct else f"WHERE {given} "
+    draft.gate(
+        phase,
+        f"SELECT {columns} FROM {draft.sql_name(table)} {where}"
+        f"GROUP BY {columns} HAVING count(*) > 1 LIMIT 1",
+        message=f"rows of {table} share a value of ({columns}): make them differ first",
+        why=f"{made.name} cannot be built over duplicates",
+    )
+    return columns
+
+
+def _partitioned_key(
+    draft: Draft,
+    table: QName,
+    written: ConstraintDefinition,
+    made: Constraint,
+    phase: Phase,
+    replacing: Constraint | None,
+) -> None:
+    if written.using_index is not None or replacing is not None:
+        draft.refuse(
+            f"the key of the partitioned table {table} cannot change hands in one step",
+            "add the new key under another name, and drop the old one in a later migration",
+        )
+        return
+    known = draft.table(table)
+    if written.kind == "primary_key":
+        for column in made.columns:
+            found = known.column(column) if known is not None else None
+            if found is None or not found.not_null:
+                make_not_null(draft, table, column, phase=phase)
+    _duplicates_gate(draft, table, made, phase)
+    plan_partitioned_index(draft, table, key_shape(made), phase)
+
+
+def key_shape(made: Constraint) -> IndexShape:
+    """A unique or primary key as something to put together of partitions' keys."""
+    columns = ", ".join(quote_ident(c) for c in made.columns)
+    include = ", ".join(quote_ident(c) for c in made.include)
+    include = f" INCLUDE ({include})" if include else ""
+    distinct = " NULLS NOT DISTINCT" if made.nulls_not_distinct else ""
+    late = " DEFERRABLE" if made.deferrable else ""
+    late += " INITIALLY DEFERRED" if made.initially_deferred else ""
+    primary = made.kind == "primary_key"
+    return IndexShape(
+        name=made.name,
+        tail=f"({columns}){include}{distinct}",
+        words=index_words(made.columns, made.include),
+        unique=True,
+        label="pkey" if primary else "key",
+        key=f"{'PRIMARY KEY' if primary else f'UNIQUE{distinct}'} ({columns}){include}",
+        ending=late,
+    )
+
+
+def _index_again(draft: Draft, table: QName, index: str) -> tuple[str, ...]:
+    """The index that a constraint took over, built again: dropping the constraint drops it."""
+    from zdd_migrate.blocks.twin import index_copy_sql
+
+    known = draft.start.indexes.get(draft.present(table).sibling(index))
+    return () if known is None else (index_copy_sql(known, index, draft.sql_name(table), {}),)
+
+
+def drop_constraint_step(draft: Draft, table: QName, known: Constraint, *, cascade: bool) -> None:
+    """Stop asking a constraint: in expand, or in contract where ON CONFLICT may name its index."""
+    keyed = known.kind in ("unique", "primary_key", "exclude")
+    draft.restricts_old = draft.restricts_old or keyed
+    if known.kind in ("check", "foreign_key") and known.valid:
+        draft.note(
+            f"putting {known.name} back fails while rows break it: written since it was dropped"
+        )
+    draft.sql(
+        Phase.CONTRACT if keyed else Phase.EXPAND,
+        f"ALTER TABLE {draft.sql_name(table)} DROP CONSTRAINT {quote_ident(known.name)}"
+        f"{' CASCADE' if cascade else ''}",
+        undo=add_again(draft, table, known),
+        undo_transactional=False,
+        why=f"stop asking {known.name} of {table}",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
+    )
+
+
+def add_again(draft: Draft, table: QName, known: Constraint) -> list[str]:
+    """Statements, each outside a transaction, that put a constraint back without blocking."""
+    name, constraint = draft.sql_name(table), quote_ident(known.name)
+    add = f"ALTER TABLE {name} ADD CONSTRAINT {constraint}"
+    definition = definition_of(known)
+    held = draft.start.tables.get(draft.present(table))
+    partitioned = held is not None and held.kind == "partitioned"
+    if known.kind in ("check", "foreign_key"):
+        if not known.valid or (partitioned and known.kind == "foreign_key" and draft.pg < 18):
+            return [f"{add} {definition}{'' if known.valid else ' NOT VALID'}"]
+        return [
+            f"{add} {definition} NOT VALID",
+            f"ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}",
+        ]
+    if known.kind in ("unique", "primary_key") and not partitioned:
+        columns = ", ".join(quote_ident(c) for c in known.columns)
+        include = ", ".join(quote_ident(c) for c in known.include)
+        distinct = " NULLS NOT DISTINCT" if known.nulls_not_distinct else ""
+        kind = "UNIQUE" if known.kind == "unique" else "PRIMARY KEY"
+        late = " DEFERRABLE" if known.deferrable else ""
+        late += " INITIALLY DEFERRED" if known.initially_deferred else ""
+        tail = f"{f' INCLUDE ({include})' if include else ''}{distinct}"
+        build = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS"
+        return [
+            f"{build} {constraint} ON {name} ({columns}){tail}",
+            f"{add} {kind} USING INDEX {constraint}{late}",
+        ]
+    if partitioned and known.kind in ("unique", "primary_key"):
+        return rebuild(draft.start, draft.present(table), key_shape(known))
+    return [f"{add} {definition}"]
+
+
+def definition_of(constraint: Constraint) -> str:
+    """SQL that defines a constraint again, without its name and NOT VALID."""
+    columns = ", ".join(quote_ident(c) for c in constraint.columns)
+    late = " DEFERRABLE" if constraint.deferrable else ""
+    late += " INITIALLY DEFERRED" if constraint.initially_deferred else ""
+    if constraint.kind == "check":
+        inherit = " NO INHERIT" if constraint.no_inherit else ""
+        return f"CHECK ({constraint.expression}){inherit}"
+    if constraint.kind in ("unique", "primary_key"):
+        word = "UNIQUE" if constraint.kind == "unique" else "PRIMARY KEY"
+        distinct = " NULLS NOT DISTINCT" if constraint.nulls_not_distinct else ""
+        include = ", ".join(quote_ident(c) for c in constraint.include)
+        return f"{word}{distinct} ({columns}){f' INCLUDE ({include})' if include else ''}{late}"
+    if constraint.kind == "foreign_key" and constraint.ref_table is not None:
+        ref = ", ".join(quote_ident(c) for c in constraint.ref_columns)
+        return (
+            f"FOREIGN KEY ({columns}) REFERENCES {quote_qname(constraint.ref_table)}"
+            f"{f' ({ref})' if ref else ''}"
+            f"{f' MATCH {constraint.match}' if constraint.match != 'SIMPLE' else ''}"
+            f"{f' ON UPDATE {constraint.on_update}' if constraint.on_update != 'NO ACTION' else ''}"
+            f"{f' ON DELETE {constraint.on_delete}' if constraint.on_delete != 'NO ACTION' else ''}"
+            f"{late}"
+        )
+    return constraint.definition

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from zdd_migrate.blocks.quoting import quote_qname
-from zdd_migrate.model.locks import LockMode
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.model.locks import LockMode, strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import (
     Backfill,
@@ -53,6 +53,8 @@ class Draft:
     start: Schema
     pg: int
     statement: str = ""
+    #: which statement of the whole migration it is: its text is run once, whoever asks for it
+    number: int = 0
     in_transaction: bool = True
     answers: dict[tuple[str, str], str] = field(default_factory=dict)
     created: set[QName] = field(default_factory=set)
@@ -71,6 +73,13 @@ class Draft:
     breaks_old: bool = False
     restricts_old: bool = False
     needs_release: bool = False
+    #: what undo cannot take back, as the catalog names it ("type public.mood"), and in plain words
+    leaves: dict[str, str] = field(default_factory=dict)
+    #: what the migration drops and makes again under the same name: see `plan.replaced`
+    replaced: frozenset[tuple[str, QName, str]] = frozenset()
+    #: everything it drops by name, likewise
+    dropped: frozenset[tuple[str, QName, str]] = frozenset()
+    _written: dict[int, tuple[Phase, int]] = field(default_factory=dict)
     _steps: dict[Phase, list[Step | _Later]] = field(
         default_factory=lambda: {phase: [] for phase in Phase}
     )
@@ -147,6 +156,57 @@ class Draft:
                 statement_timeout_ms=statement_timeout_ms,
             )
         )
+
+    def as_written(
+        self,
+        phase: Phase,
+        *,
+        undo: str | Sequence[str],
+        why: str,
+        lock: LockMode | None = None,
+        relation: QName | None = None,
+        transactional: bool = True,
+    ) -> None:
+        """Run the statement being planned as it stands, once, whichever of its operations ask.
+
+        Each of them adds its own undo, before those of the ones before it. Refused where the
+        statement names a table that has another name until contract.
+        """
+        if relation is not None and self.present(relation) != relation:
+            self.refuse(
+                f"the statement names {relation}, which the same migration renames",
+                "rename it in one migration, and do this in the next",
+            )
+            return
+        at = self._written.get(self.number)
+        if at is not None:
+            known = self._steps[at[0]][at[1]]
+            assert isinstance(known, Sql)
+            self._steps[at[0]][at[1]] = replace(
+                known,
+                undo=(*_texts(undo), *(known.undo or ())),
+                lock=strongest(known.lock, lock),
+                relation=known.relation or (str(relation) if relation is not None else None),
+            )
+            return
+        self._written[self.number] = (phase, len(self._steps[phase]))
+        path = self.schema.search_path
+        here: tuple[str, ...] = (self.statement,)
+        if path != self.start.search_path and transactional:
+            here = (f"SET LOCAL search_path = {', '.join(map(quote_ident, path))}", *here)
+        self.sql(
+            phase,
+            here,
+            undo=undo,
+            why=why,
+            lock=lock,
+            relation=relation,
+            transactional=transactional,
+        )
+
+    def leave(self, key: str, what: str) -> None:
+        """Say that undo leaves something: `key` as the catalog comparison names the object."""
+        self.leaves[key] = what
 
     def step(self, phase: Phase, step: Step) -> None:
         """Add a ready-made step (its id is given by `finish`)."""

@@ -129,6 +129,12 @@ def make_not_null(draft: Draft, table: QName, column: str, *, phase: Phase = Pha
         undo=(
             f"ALTER TABLE {name} ADD CONSTRAINT {check} CHECK ({col} IS NOT NULL) NOT VALID",
             f"ALTER TABLE {name} ALTER COLUMN {col} DROP NOT NULL",
+            *(
+                # a partition whose key was added by itself keeps NOT NULL of its own
+                f"ALTER TABLE {quote_qname(child.name)} ALTER COLUMN {col} DROP NOT NULL"
+                for child in draft.start.descendants_of(draft.present(table))
+                if (known := child.column(column)) is not None and not known.not_null
+            ),
         ),
         why=f"{column} becomes NOT NULL without a scan: the validated check proves it",
         lock=LockMode.ACCESS_EXCLUSIVE,

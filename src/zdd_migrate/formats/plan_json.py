@@ -29,6 +29,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         ],
         "notes": list(plan.notes),
         "alternatives": list(plan.alternatives),
+        "leaves": [{"object": key, "what": what} for key, what in plan.leaves],
     }
 
 

@@ -167,6 +167,8 @@ class Plan:
     restricts_old: bool = False
     pg_version: int | None = None
     alternatives: tuple[str, ...] = field(default=())
+    #: what undo cannot take back: (the object as the catalog comparison names it, what stays)
+    leaves: tuple[tuple[str, str], ...] = ()
 
     def all_steps(self) -> Iterator[tuple[Phase, Step]]:
         """Every step in the order it runs."""

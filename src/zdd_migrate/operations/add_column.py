@@ -198,7 +198,7 @@ class AddColumn(Operation):
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         if self.if_not_exists and table is not None and table.column(self.column) is not None:
             draft.note(f"{self.column} of {relation} is there already")

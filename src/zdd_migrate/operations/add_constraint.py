@@ -25,7 +25,7 @@ from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
-from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.base import Key, Operation, Situation, Target
 from zdd_migrate.operations.facts import (
     SUFFIXES,
     alike,
@@ -382,7 +382,21 @@ class AddConstraint(Operation):
         made = self.constraint.constraint(relation, _taken(table))
         if made.ref_table is not None:
             made = replace(made, ref_table=draft.schema.resolve(made.ref_table))
-        plan_added_constraint(draft, relation, self.constraint, made)
+        start = draft.start.tables.get(draft.present(relation))
+        replacing = None
+        if start is not None and set(self.makes(draft.schema)) & draft.replaced:
+            keyed = made.kind == "primary_key"
+            replacing = start.primary_key if keyed else start.constraint(made.name)
+        plan_added_constraint(draft, relation, self.constraint, made, replacing=replacing)
+
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The constraint; and the primary key, which a table has but one of."""
+        assert self.relation is not None
+        relation = schema.resolve(self.relation)
+        if self.constraint.kind == "primary_key":
+            return (("primary key", relation, ""),)
+        made = self.constraint.constraint(relation, set())
+        return (("constraint", relation, made.name),)
 
 
 def _index_behind(definition: ConstraintDefinition, made: Constraint, table: QName) -> Index:

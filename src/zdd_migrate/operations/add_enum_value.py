@@ -93,6 +93,15 @@ class AddEnumValue(Operation):
             "take a label back; an unused one hurts nobody",
         )
         draft.needs_release = True
+        assert self.relation is not None
+        type_ = draft.schema.resolve_type(self.relation)
+        known = draft.schema.types.get(type_)
+        if known is None or self.label not in known.labels:
+            draft.leave(
+                f"type {type_}",
+                f"the label '{self.label}' of {type_}: Postgres cannot take a label back, and an "
+                "unused one hurts nobody",
+            )
 
 
 def read_add_value(cursor: Cursor) -> AddEnumValue:

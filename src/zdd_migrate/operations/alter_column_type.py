@@ -231,7 +231,7 @@ class AlterColumnType(Operation):
         """One step where nothing is rewritten and nothing narrowed; else by way of a twin."""
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         table = draft.table(relation)
         column = table.column(self.column) if table is not None else None

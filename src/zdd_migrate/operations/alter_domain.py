@@ -111,9 +111,8 @@ class AlterDomain(Operation):
     def plan(self, draft: Draft) -> None:
         """What reads no rows and asks nothing of old code as it is; the rest refused."""
         if self.act in ("set default", "drop not null"):
-            draft.sql(
+            draft.as_written(
                 Phase.EXPAND,
-                draft.statement,
                 undo=(),
                 why=f"change the domain {self.relation}; what it was is not put back by undo",
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.shim import plan_function_shim, plan_type_shim
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.objects import (
     CALLABLES,
@@ -68,18 +69,34 @@ class AlterObject(Operation):
     def plan(self, draft: Draft) -> None:
         """As it is, in expand, unless old code loses its path."""
         if self.change == "schema":
+            if self._plan_moved(draft):
+                return
             draft.refuse(
                 f"{self.object.lower()} {self.name} moves away from code that names it by its path",
                 "make it anew in the other schema, and drop the old one when no old code is left",
             )
             return
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=(),
             why=f"change {self.object.lower()} {self.name}; what it was is not put back by undo",
             transactional=self.object != "SYSTEM",
         )
+
+    def _plan_moved(self, draft: Draft) -> bool:
+        """In both schemas until contract, where something can stand in for it."""
+        if self.relation is None or self.to is None:
+            return False
+        if self.object in ("TYPE", "DOMAIN"):
+            name = draft.schema.resolve_type(self.relation)
+            plan_type_shim(draft, self.object, name, QName(self.to, name.name))
+            return True
+        if self.object in ("FUNCTION", "PROCEDURE"):
+            name = draft.schema.resolve_function(self.relation)
+            known = draft.schema.functions.get(name, ())
+            new = QName(self.to, name.name)
+            return len(known) == 1 and plan_function_shim(draft, self.object, known[0], new)
+        return False
 
 
 def read_change(

@@ -43,9 +43,8 @@ class AlterSequence(Operation):
 
     def plan(self, draft: Draft) -> None:
         """As it is, in expand."""
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=(),
             why=f"change the sequence {self.relation}; what it was is not put back by undo",
         )

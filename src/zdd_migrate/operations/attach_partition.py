@@ -142,9 +142,8 @@ class AttachPartition(Operation):
                 f"add a CHECK with the bound to {joins} NOT VALID, VALIDATE it, then ATTACH",
             )
             return
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=f"ALTER TABLE {draft.sql_name(parent)} DETACH PARTITION {draft.sql_name(joins)}",
             why=f"{joins} becomes a partition of {parent}",
             lock=_M.SHARE_UPDATE_EXCLUSIVE,
@@ -185,9 +184,8 @@ class AttachIndex(Operation):
 
     def plan(self, draft: Draft) -> None:
         """As it is, in migrate, after the indexes were built; it cannot be undone."""
-        draft.sql(
+        draft.as_written(
             Phase.MIGRATE,
-            draft.statement,
             undo=(),
             why=f"{self.index} becomes part of {self.relation}; undo leaves it",
         )

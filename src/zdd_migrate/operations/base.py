@@ -15,6 +15,8 @@ from zdd_migrate.model.schema import Schema
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
 
+#: what is dropped or made: its kind, the object or the table it stands on, its name there or ""
+Key = tuple[str, QName, str]
 DEFAULT_PG = 16
 #: majors whose behaviour is known
 SUPPORTED_PG = (14, 15, 16, 17, 18)
@@ -76,6 +78,14 @@ class Operation:
 
     def created(self, schema: Schema) -> Iterable[QName]:
         """Relations (resolved) this operation creates, given the schema before it."""
+        return ()
+
+    def drops(self, schema: Schema) -> Iterable[Key]:
+        """What it drops by name, where a migration may make it again."""
+        return ()
+
+    def makes(self, schema: Schema) -> Iterable[Key]:
+        """What it makes by name, where the migration may have dropped it before."""
         return ()
 
     def describe(self, schema: Schema) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.queries import relations_read
 from zdd_migrate.grammar.tokens import STRING
@@ -17,7 +18,7 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Function, Schema
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +74,41 @@ class CreateFunction(Operation):
     def plan(self, draft: Draft) -> None:
         """In expand; undone by dropping it, or by the definition it replaced."""
         name = self.target(draft.schema)
-        existing = [
-            f for f in draft.schema.functions.get(name, ()) if f.arguments == self.arguments
-        ]
         kind = "PROCEDURE" if self.procedure else "FUNCTION"
-        if existing and existing[0].definition:
-            undo: tuple[str, ...] = (existing[0].definition.rstrip().rstrip(";"),)
-            draft.note(f"{name}() is replaced: old code gets the new body while it still runs")
+        drop = f"DROP {kind} IF EXISTS {quote_qname(name)}({self._signature()})"
+        again = set(self.makes(draft.schema)) & draft.replaced
+        was = next(
+            (
+                f
+                for f in (draft.start if again else draft.schema).functions.get(name, ())
+                if argument_key(f.arguments) == argument_key(self.arguments)
+            ),
+            None,
+        )
+        if was is None:
+            draft.as_written(Phase.EXPAND, undo=drop, why=f"define {name}()")
+            return
+        if (
+            not was.definition
+            or squeeze(was.returns or "").lower() != squeeze(self.returns or "").lower()
+        ):
+            draft.refuse(
+                f"{name}() gives its callers something else than before",
+                "make it under a new name, let new code call that, and drop the old one at the end",
+            )
+            return
+        old = was.definition.rstrip().rstrip(";")
+        draft.note(f"{name}() is replaced: old code gets the new body while it still runs")
+        if again:
+            here = (drop, draft.statement)
+            draft.sql(Phase.EXPAND, here, undo=(drop, old), why=f"replace {name}()")
         else:
-            undo = (f"DROP {kind} IF EXISTS {quote_qname(name)}({self._signature()})",)
-        draft.sql(Phase.EXPAND, draft.statement, undo=undo, why=f"define {name}()")
+            undo = _CREATE.sub("CREATE OR REPLACE ", old, count=1)
+            draft.as_written(Phase.EXPAND, undo=undo, why=f"replace {name}()")
+
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The function of these arguments."""
+        return (("function", self.target(schema), argument_key(self.arguments)),)
 
     def _signature(self) -> str:
         """The arguments without their defaults, as DROP wants them."""
@@ -119,6 +145,21 @@ def _arguments(text: str) -> list[tuple[str, str]]:
         two = len(words) > 1 and words[0] not in ("double", "character", "timestamp", "time", "bit")
         found.append((words[0], " ".join(words[1:])) if two else ("", " ".join(words)))
     return found
+
+
+_CREATE = re.compile(r"\s*CREATE\s+(OR\s+REPLACE\s+)?", re.IGNORECASE)
+_DEFAULT = re.compile(r"\s+DEFAULT\b.*|\s*:?=.*", re.IGNORECASE | re.DOTALL)
+
+
+def argument_key(arguments: str) -> str:
+    """What tells overloads apart, as far as their text does: types, without names and defaults.
+
+    A name before a type is left out where two words or more stand; so `double precision` and
+    `x precision` count as one, which only ever makes two spellings of one function equal.
+    """
+    parts = [_DEFAULT.sub("", part).split() for part in arguments.lower().split(",")]
+    words = [[w for w in part if w not in ("in", "variadic")] for part in parts]
+    return ",".join(part[-1] for part in words if part and part[0] != "out")
 
 
 def _read(cursor: Cursor) -> CreateFunction:

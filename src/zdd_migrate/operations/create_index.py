@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.blocks.naming import own
+from zdd_migrate.blocks.partitioned import IndexShape, index_words, plan_partitioned_index
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.twin import index_copy_sql
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.model.effects import Break, Effects, PgError
@@ -20,7 +23,7 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Index, Schema
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.facts import built_on, index_copies, index_default_name, leaves, tree
 
 
@@ -147,7 +150,7 @@ class CreateIndex(Operation):
             columns=self.columns,
             on_only=self.only,
             nulls_not_distinct=self.nulls_not_distinct,
-            definition=f"CREATE INDEX ON t {self.tail}" if self.tail else "",
+            definition=self._definition,
         )
 
     def _breaks(self, relation: QName) -> tuple[Break, ...]:
@@ -175,6 +178,13 @@ class CreateIndex(Operation):
         for index in (made, *copies):
             schema.put_index(index)
 
+    @property
+    def _definition(self) -> str:
+        if not self.tail:
+            return ""
+        method = "" if self.tail[:5].upper() == "USING" else f"USING {self.method} "
+        return f"CREATE INDEX ON t {method}{self.tail}"
+
     def created(self, schema: Schema) -> tuple[QName, ...]:
         """The index itself."""
         return (self.index_name(schema),)
@@ -184,24 +194,117 @@ class CreateIndex(Operation):
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="index of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="index of a new table")
             return
         if table is not None and table.kind == "partitioned":
-            draft.refuse(
-                f"{relation} is partitioned: its index cannot be built concurrently in one go",
-                "create it ON ONLY the parent, build one per partition CONCURRENTLY, then attach each",
-            )
+            self._plan_partitioned(draft, relation)
             return
         name = self.index_name(draft.schema)
+        was = draft.start.indexes.get(name)
+        if was is not None and set(self.makes(draft.schema)) & draft.replaced:
+            self._replace(draft, relation, name, was)
+            return
+        if self.if_not_exists and name in draft.schema.indexes:
+            draft.note(f"index {name} is there already")
+            return
         unique = "UNIQUE " if self.unique else ""
         phase = Phase.CONTRACT if self.unique else Phase.EXPAND
         draft.restricts_old = draft.restricts_old or self.unique
+        self._gate(draft, relation, name.name)
         draft.sql(
             phase,
             f"CREATE {unique}INDEX CONCURRENTLY {quote_qname(QName(None, name.name))} "
             f"ON {draft.sql_name(relation)} {self.tail}",
             undo=f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qname(name)}",
             why=f"build {name.name} while everyone goes on reading and writing",
+            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            relation=relation,
+            transactional=False,
+        )
+
+    def _plan_partitioned(self, draft: Draft, relation: QName) -> None:
+        """Put together of indexes on the partitions; on ONLY the parent, as it stands."""
+        name = self.index_name(draft.schema)
+        if self.only:
+            draft.as_written(
+                Phase.EXPAND,
+                undo=f"DROP INDEX IF EXISTS {quote_qname(name)}",
+                why=f"{name.name} on the parent alone, which holds no rows",
+                lock=LockMode.SHARE,
+                relation=relation,
+            )
+            return
+        draft.restricts_old = draft.restricts_old or self.unique
+        self._gate(draft, relation, name.name)
+        shape = IndexShape(
+            name=name.name,
+            tail=self.tail,
+            words=index_words(self.keys, self.include),
+            unique=self.unique,
+        )
+        plan_partitioned_index(
+            draft, relation, shape, Phase.CONTRACT if self.unique else Phase.EXPAND
+        )
+
+    def _gate(self, draft: Draft, relation: QName, name: str) -> None:
+        """No two rows may share what is to be unique; a build over duplicates leaves a wreck."""
+        if not self.unique:
+            return
+        keys = [
+            quote_ident(draft.column(relation, k)) if re.fullmatch(r"[\w$]+", k) else f"({k})"
+            for k in self.keys
+        ]
+        conditions = [] if self.nulls_not_distinct else [f"{k} IS NOT NULL" for k in keys]
+        if self.where is not None:
+            conditions.append(f"({self.where})")
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        shared = ", ".join(keys)
+        draft.gate(
+            Phase.CONTRACT,
+            f"SELECT {shared} FROM {draft.sql_name(relation)}{where} GROUP BY {shared} "
+            "HAVING count(*) > 1 LIMIT 1",
+            message=f"rows of {relation} share a value of ({shared}): make them differ first",
+            why=f"{name} cannot be built over duplicates",
+        )
+
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The index."""
+        return (("index", self.index_name(schema), ""),)
+
+    def _replace(self, draft: Draft, relation: QName, name: QName, was: Index) -> None:
+        """The new one beside the old one; then it takes the name; then the old one goes."""
+        unique = "UNIQUE " if self.unique else ""
+        phase = Phase.CONTRACT if self.unique else Phase.EXPAND
+        draft.restricts_old = draft.restricts_old or self.unique or was.unique
+        self._gate(draft, relation, name.name)
+        working, aside = name.sibling(own("new", name.name)), name.sibling(own("old", name.name))
+        draft.sql(
+            phase,
+            f"CREATE {unique}INDEX CONCURRENTLY {quote_ident(working.name)} "
+            f"ON {draft.sql_name(relation)} {self.tail}",
+            undo=f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qname(working)}",
+            why=f"build the new {name.name} beside the old one",
+            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            relation=relation,
+            transactional=False,
+        )
+        rename = [(name, aside), (working, name)]
+        draft.sql(
+            Phase.CONTRACT,
+            [f"ALTER INDEX {quote_qname(a)} RENAME TO {quote_ident(b.name)}" for a, b in rename],
+            undo=[
+                f"ALTER INDEX {quote_qname(b)} RENAME TO {quote_ident(a.name)}"
+                for a, b in reversed(rename)
+            ],
+            why=f"the new index takes the name {name.name}",
+            lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+            relation=relation,
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            f"DROP INDEX CONCURRENTLY {quote_qname(aside)}",
+            undo=index_copy_sql(was, aside.name, draft.sql_name(relation), {}),
+            why="drop the old index once no old code needs it",
             lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
             relation=relation,
             transactional=False,

@@ -75,9 +75,8 @@ class CreateObject(Operation):
                 quote_qname(self._target(draft.schema)) if self.relation is not None else self.name
             )
             undo = (f"DROP {self.object} IF EXISTS {name}",)
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=undo,
             why=f"create {self.object.lower()} {self.name}, which no code uses yet",
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
@@ -16,7 +17,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Policy, Schema
 from zdd_migrate.operations.alter_object import read_change
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
 
 _M = LockMode
 
@@ -77,17 +78,80 @@ class CreatePolicy(Operation):
                 "create a second policy for the new code, and drop this one when no old code is left",
             )
             return
+        if set(self.makes(draft.schema)) & draft.replaced:
+            self._replace(draft, relation)
+            return
         name = f"{quote_ident(self.policy.name)} ON {draft.sql_name(relation)}"
         new = self.policy.permissive or draft.is_new(relation)
         draft.restricts_old = draft.restricts_old or not new
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND if new else Phase.CONTRACT,
-            draft.statement,
             undo=f"DROP POLICY IF EXISTS {name}",
             why=f"policy {self.policy.name} of {relation}",
             lock=_M.ACCESS_EXCLUSIVE,
             relation=relation,
         )
+
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The policy of this name."""
+        assert self.relation is not None
+        if self.alter:
+            return ()
+        return (("policy", schema.resolve(self.relation), self.policy.name),)
+
+    def _replace(self, draft: Draft, relation: QName) -> None:
+        """Beside the old one, so that either version sees its rows; alone at contract."""
+        table = draft.start.tables.get(draft.present(relation))
+        was = (
+            next((p for p in table.policies if p.name == self.policy.name), None) if table else None
+        )
+        if was is None or not (was.permissive and self.policy.permissive):
+            draft.refuse(
+                f"the restrictive policy {self.policy.name} of {relation} changes for both versions "
+                "at once",
+                "create a second policy for the new code, and drop this one when no old code is left",
+            )
+            return
+        name, final = draft.sql_name(relation), quote_ident(self.policy.name)
+        working = own("new", self.policy.name)
+        draft.restricts_old = True
+        draft.sql(
+            Phase.EXPAND,
+            policy_sql(self.policy, name, working),
+            undo=f"DROP POLICY IF EXISTS {quote_ident(working)} ON {name}",
+            why=f"the new {self.policy.name} beside the old one: either version sees its rows",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=relation,
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            (
+                f"DROP POLICY {final} ON {name}",
+                f"ALTER POLICY {quote_ident(working)} ON {name} RENAME TO {final}",
+            ),
+            undo=(
+                f"ALTER POLICY {final} ON {name} RENAME TO {quote_ident(working)}",
+                policy_sql(was, name),
+            ),
+            why=f"the new {self.policy.name} alone, under its name",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=relation,
+        )
+
+
+_ROLES = ("public", "current_user", "current_role", "session_user")
+
+
+def policy_sql(policy: Policy, table_sql: str, name: str | None = None) -> str:
+    """CREATE POLICY as it is, perhaps under another name."""
+    roles = ", ".join(r if r in _ROLES else quote_ident(r) for r in policy.roles) or "public"
+    using = f" USING ({policy.using})" if policy.using is not None else ""
+    check = f" WITH CHECK ({policy.with_check})" if policy.with_check is not None else ""
+    kind = "PERMISSIVE" if policy.permissive else "RESTRICTIVE"
+    return (
+        f"CREATE POLICY {quote_ident(name or policy.name)} ON {table_sql} AS {kind} "
+        f"FOR {policy.command} TO {roles}{using}{check}"
+    )
 
 
 def _read(cursor: Cursor) -> Operation:

@@ -42,9 +42,8 @@ class CreateStatistics(Operation):
         undo: tuple[str, ...] = ()
         if self.statistics is not None and not self.if_not_exists:
             undo = (f"DROP STATISTICS IF EXISTS {quote_qname(self.statistics)}",)
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=undo,
             why=f"statistics of {self.relation}; filled by the next ANALYZE",
         )

@@ -239,9 +239,8 @@ class CreateTable(Operation):
             lock = LockMode.ACCESS_EXCLUSIVE
             foreign = [draft.resolve(self.partition_of)]
         kind = "FOREIGN TABLE" if self.foreign else "TABLE"
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=()
             if self._is_there(draft.start)
             else f"DROP {kind} IF EXISTS {quote_qname(name)}",

@@ -13,7 +13,7 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema, Trigger
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.facts import tree
 
 _EVENTS = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
@@ -53,23 +53,41 @@ class CreateTrigger(Operation):
         """In expand: it sees old code's writes too. Undone by dropping it."""
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
-        was = (
-            next((t for t in table.triggers if t.name == self.trigger.name), None)
-            if table
-            else None
-        )
+        again = set(self.makes(draft.schema)) & draft.replaced
+        if again:
+            table = draft.start.tables.get(draft.present(relation))
+        triggers = table.triggers if table is not None else ()
+        was = next((t for t in triggers if t.name == self.trigger.name), None)
         name = draft.sql_name(relation)
-        undo = [f"DROP TRIGGER IF EXISTS {quote_ident(self.trigger.name)} ON {name}"]
-        if was is not None and was.definition:
+        drop = f"DROP TRIGGER IF EXISTS {quote_ident(self.trigger.name)} ON {name}"
+        undo = [drop]
+        if was is not None:
             undo.append(was.definition)
-        draft.sql(
+            if was.enabled != "O":
+                draft.note(f"undo leaves the trigger {was.name} of {relation} enabled")
+        why = f"call {self.trigger.function.name}() on writes to {relation.name}, old code's too"
+        if was is not None and again:
+            draft.sql(
+                Phase.EXPAND,
+                (drop, draft.statement),
+                undo=undo,
+                why=why,
+                lock=LockMode.ACCESS_EXCLUSIVE,
+                relation=relation,
+            )
+            return
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=undo,
-            why=f"call {self.trigger.function.name}() on writes to {relation.name}, old code's too",
+            why=why,
             lock=LockMode.SHARE_ROW_EXCLUSIVE,
             relation=relation,
         )
+
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The trigger of this name."""
+        assert self.relation is not None
+        return (("trigger", schema.resolve(self.relation), self.trigger.name),)
 
 
 def _read(cursor: Cursor) -> CreateTrigger:

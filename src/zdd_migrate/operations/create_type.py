@@ -53,9 +53,8 @@ class CreateType(Operation):
     def plan(self, draft: Draft) -> None:
         """As it is, in expand."""
         name = self.target(draft.schema)
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=f"DROP TYPE IF EXISTS {quote_qname(name)}",
             why=f"create the type {name}, which no code uses yet",
         )

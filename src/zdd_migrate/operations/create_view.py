@@ -14,7 +14,8 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema, View
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
+from zdd_migrate.operations.facts import views_over
 
 _M = LockMode
 
@@ -100,26 +101,85 @@ class CreateView(Operation):
         name = self._target(draft.schema)
         existing = draft.schema.views.get(name)
         kind = "MATERIALIZED VIEW" if self.materialized else "VIEW"
+        if set(self.makes(draft.schema)) & draft.replaced and name in draft.start.views:
+            self._replace(draft, name, draft.start.views[name])
+            return
+        if existing is not None and self.if_not_exists:
+            draft.note(f"{name} is there already")
+            return
         if existing is None:
             undo: tuple[str, ...] = (f"DROP {kind} IF EXISTS {quote_qname(name)}",)
         elif existing.query and not existing.materialized:
             undo = (f"CREATE OR REPLACE VIEW {quote_qname(name)} AS {existing.query}",)
             if len(self._view(draft.schema).columns) != len(existing.columns):
-                draft.refuse(
-                    f"replacing {name} adds columns, which cannot be taken back by replacing it",
-                    "create a view under a new name for the new code, and drop the old one later",
+                # columns were added: they go only with the view, so nothing may read it
+                if views_over(draft.schema, name):
+                    draft.refuse(
+                        f"replacing {name} adds columns, which cannot be taken back while "
+                        f"{views_over(draft.schema, name)[0].name} reads it",
+                        "create a view under a new name for the new code, and drop the old one later",
+                    )
+                    return
+                undo = (
+                    f"DROP VIEW IF EXISTS {quote_qname(name)}",
+                    f"CREATE VIEW {quote_qname(name)} AS {existing.query}",
                 )
-                return
+                draft.note(f"undo makes {name} anew: privileges granted on it are not put back")
         else:
-            undo = ()
-        draft.sql(
+            draft.refuse(
+                f"what {name} was is not known, so it could not be put back",
+                "give the schema with --schema, or create the view under a new name",
+            )
+            return
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=undo,
             why=f"{'replace' if existing else 'create'} {name}",
             lock=_M.ACCESS_EXCLUSIVE if existing else _M.ACCESS_SHARE,
             relation=name if existing else None,
         )
+
+    def _replace(self, draft: Draft, name: QName, old: View) -> None:
+        """Dropped and made again: as one step, where old code finds all its columns in the new one."""
+        new = self._view(draft.schema)
+        if old.materialized or self.materialized:
+            draft.refuse(
+                f"the materialized view {name} is made anew while whoever reads it waits",
+                "create it under a new name with its indexes, let new code read that, and drop the "
+                "old one at the end",
+            )
+            return
+        over = views_over(draft.start, name)
+        if not new.columns or not old.columns or not old.query or over:
+            draft.refuse(
+                f"{name} is dropped and made again, and "
+                + (f"{over[0].name} reads it" if over else "its columns are not known"),
+                "CREATE OR REPLACE VIEW where columns are only added, else a view under a new name",
+            )
+            return
+        gone = [column for column in old.columns if column not in new.columns]
+        if gone:
+            draft.refuse(
+                f"the new {name} has no {', '.join(gone)}, which old code reads",
+                "create the new view under a new name, and drop the old one when no old code is left",
+            )
+            return
+        sql = quote_qname(name)
+        draft.note(
+            f"privileges on {name} go with the old view, as in the migration: grant them again"
+        )
+        draft.sql(
+            Phase.EXPAND,
+            (f"DROP VIEW {sql}", draft.statement),
+            undo=(f"DROP VIEW IF EXISTS {sql}", f"CREATE VIEW {sql} AS {old.query}"),
+            why=f"replace {name}: every column that old code reads is still there",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=name,
+        )
+
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The view."""
+        return (("view", self._target(schema), ""),)
 
 
 def _read(cursor: Cursor) -> CreateView:

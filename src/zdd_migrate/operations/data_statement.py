@@ -78,9 +78,7 @@ class DataStatement(Operation):
             return
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
-            draft.sql(
-                Phase.EXPAND, draft.statement, undo=(), why=f"rows of the new table {relation}"
-            )
+            draft.as_written(Phase.EXPAND, undo=(), why=f"rows of the new table {relation}")
             return
         if self.verb == "update" and self.simple and self.assignments:
             todo = " OR ".join(f"{c} IS DISTINCT FROM ({e})" for c, e in self.assignments)
@@ -93,9 +91,8 @@ class DataStatement(Operation):
             )
             draft.note(f"what the UPDATE of {relation} overwrites is not kept for the way back")
             return
-        draft.sql(
+        draft.as_written(
             Phase.MIGRATE,
-            draft.statement,
             undo=(),
             why="the migration's own data statement, as it is",
             lock=LockMode.ROW_EXCLUSIVE,

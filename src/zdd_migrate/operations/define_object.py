@@ -39,9 +39,8 @@ class DefineObject(Operation):
 
     def plan(self, draft: Draft) -> None:
         """As it is, in expand."""
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=(),
             why=f"create {self.object.lower()} {self.name}; undo leaves it, nobody uses it",
             transactional=self.object not in _OUTSIDE,

@@ -88,9 +88,8 @@ class DoBlock(Operation):
                 "write its statements out, so that each can be planned",
             )
             return
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND,
-            draft.statement,
             undo=(),
             why="the migration's own block; what it creates nobody uses yet, and undo leaves it",
         )

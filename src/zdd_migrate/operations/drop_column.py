@@ -141,7 +141,7 @@ class DropColumn(Operation):
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         column = table.column(self.column) if table is not None else None
         if table is None or column is None:

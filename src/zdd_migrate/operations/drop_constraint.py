@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from zdd_migrate.blocks.constraint import drop_constraint_step
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
@@ -20,7 +20,7 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Constraint, Schema, Table
-from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.base import Key, Operation, Situation, Target
 from zdd_migrate.operations.facts import tree
 
 _M = LockMode
@@ -132,7 +132,7 @@ class DropConstraint(Operation):
         """Relaxing: expand. Taking a unique index away: contract. Undone by adding it again."""
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         table = draft.table(relation)
         known = table.constraint(self.constraint) if table is not None else None
@@ -145,25 +145,19 @@ class DropConstraint(Operation):
                 "give the schema with --schema (a dump, earlier migrations, or a database URL)",
             )
             return
-        keyed = known.kind in ("unique", "primary_key", "exclude")
-        draft.restricts_old = draft.restricts_old or keyed
-        name, constraint = draft.sql_name(relation), quote_ident(known.name)
-        undo = [f"ALTER TABLE {name} ADD CONSTRAINT {constraint} {definition_of(known)}"]
-        if known.kind in ("check", "foreign_key") and known.valid:
-            undo[0] += " NOT VALID"
-            undo.append(f"ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}")
-            draft.note(
-                f"putting {known.name} back fails while rows break it: written since it was dropped"
-            )
-        draft.sql(
-            Phase.CONTRACT if keyed else Phase.EXPAND,
-            f"ALTER TABLE {name} DROP CONSTRAINT {constraint}{' CASCADE' if self.cascade else ''}",
-            undo=undo,
-            undo_transactional=False,
-            why=f"stop asking {known.name} of {relation}",
-            lock=LockMode.ACCESS_EXCLUSIVE,
-            relation=relation,
-        )
+        if set(self.drops(draft.schema)) & draft.replaced and known.kind != "check":
+            return  # what takes its place takes it away, in one step
+        drop_constraint_step(draft, relation, known, cascade=self.cascade)
+
+    def drops(self, schema: Schema) -> tuple[Key, ...]:
+        """The constraint; and the primary key, which a table has but one of."""
+        assert self.relation is not None
+        relation = schema.resolve(self.relation)
+        table = schema.tables.get(relation)
+        known = table.constraint(self.constraint) if table is not None else None
+        if known is not None and known.kind == "primary_key":
+            return (("primary key", relation, ""),)
+        return (("constraint", relation, self.constraint),)
 
 
 def _not_null_column(table: Table, name: str) -> str | None:
@@ -185,34 +179,6 @@ def _counts_on_key(query: str) -> bool:
         return False
     plain = re.sub(r"\b\w+\s*\([^()]*\)", "", cut[1])
     return not analyse(re.sub(r"\bAS\s+\w+", "", plain)).names <= analyse(cut[2]).names
-
-
-def definition_of(constraint: Constraint) -> str:
-    """SQL that defines a constraint again, without its name and NOT VALID."""
-    from zdd_migrate.blocks.quoting import quote_qname
-
-    columns = ", ".join(quote_ident(c) for c in constraint.columns)
-    late = " DEFERRABLE" if constraint.deferrable else ""
-    late += " INITIALLY DEFERRED" if constraint.initially_deferred else ""
-    if constraint.kind == "check":
-        inherit = " NO INHERIT" if constraint.no_inherit else ""
-        return f"CHECK ({constraint.expression}){inherit}"
-    if constraint.kind in ("unique", "primary_key"):
-        word = "UNIQUE" if constraint.kind == "unique" else "PRIMARY KEY"
-        distinct = " NULLS NOT DISTINCT" if constraint.nulls_not_distinct else ""
-        include = ", ".join(quote_ident(c) for c in constraint.include)
-        return f"{word}{distinct} ({columns}){f' INCLUDE ({include})' if include else ''}{late}"
-    if constraint.kind == "foreign_key" and constraint.ref_table is not None:
-        ref = ", ".join(quote_ident(c) for c in constraint.ref_columns)
-        return (
-            f"FOREIGN KEY ({columns}) REFERENCES {quote_qname(constraint.ref_table)}"
-            f"{f' ({ref})' if ref else ''}"
-            f"{f' MATCH {constraint.match}' if constraint.match != 'SIMPLE' else ''}"
-            f"{f' ON UPDATE {constraint.on_update}' if constraint.on_update != 'NO ACTION' else ''}"
-            f"{f' ON DELETE {constraint.on_delete}' if constraint.on_delete != 'NO ACTION' else ''}"
-            f"{late}"
-        )
-    return constraint.definition
 
 
 def _read(cursor: Cursor, target: Target) -> DropConstraint:

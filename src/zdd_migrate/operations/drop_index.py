@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.partitioned import IndexShape, index_words, rebuild
 from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.blocks.twin import index_copy_sql
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Index, Schema
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
 
 _M = LockMode
 
@@ -92,13 +94,14 @@ class DropIndex(Operation):
                 "give the schema with --schema (a dump, earlier migrations, or a database URL)",
             )
             return
+        if draft.is_new(index.table):
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
+            return
+        if set(self.drops(draft.schema)) & draft.replaced:
+            return  # what takes its place takes it away
         table = draft.schema.tables.get(index.table)
         if table is not None and table.kind == "partitioned":
-            draft.refuse(
-                f"{name} is an index of the partitioned table {index.table}: it cannot be dropped "
-                "CONCURRENTLY",
-                "drop it in a moment without long transactions, with a short lock_timeout",
-            )
+            self._plan_partitioned(draft, name, index)
             return
         draft.touches.setdefault(index.table)
         draft.restricts_old = draft.restricts_old or index.unique
@@ -112,11 +115,35 @@ class DropIndex(Operation):
             transactional=False,
         )
 
+    def _plan_partitioned(self, draft: Draft, name: QName, index: Index) -> None:
+        """It cannot be dropped concurrently, but at once; the way back builds it piece by piece."""
+        draft.touches.setdefault(index.table)
+        draft.restricts_old = draft.restricts_old or index.unique
+        copy = index_copy_sql(index, name.name, "t", {})
+        shape = IndexShape(
+            name=name.name,
+            tail=copy[copy.index(" ON t ") + len(" ON t ") :],
+            words=index_words(index.keys, index.include),
+            unique=index.unique,
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            f"DROP INDEX {quote_qname(name)}",
+            undo=rebuild(draft.start, draft.present(index.table), shape),
+            undo_transactional=False,
+            why=f"drop {name.name} with its parts on the partitions, once no old code needs it",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=index.table,
+        )
+
+    def drops(self, schema: Schema) -> tuple[Key, ...]:
+        """The index."""
+        assert self.relation is not None
+        return (("index", schema.resolve(self.relation), ""),)
+
 
 def create_again(index: Index, table_sql: str) -> str:
     """CREATE INDEX CONCURRENTLY that builds the index as it was."""
-    from zdd_migrate.blocks.twin import index_copy_sql
-
     return index_copy_sql(index, index.name.name, table_sql, {}).replace(
         "INDEX CONCURRENTLY ", "INDEX CONCURRENTLY IF NOT EXISTS ", 1
     )

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.naming import own
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.trash import plan_trashed
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.objects import CALLABLES, KINDS, ON_TABLE, read_kind, read_name
@@ -17,11 +20,29 @@ from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.model.schema import Schema, Table
-from zdd_migrate.operations.base import Operation, Situation
-from zdd_migrate.operations.facts import owned_by, tree
+from zdd_migrate.model.schema import Schema, Table, Trigger
+from zdd_migrate.operations.base import Key, Operation, Situation
+from zdd_migrate.operations.create_function import argument_key
+from zdd_migrate.operations.create_policy import policy_sql
+from zdd_migrate.operations.facts import kind_of, owned_by, tree, views_over
 
 _M = LockMode
+_VIEWS = ("VIEW", "MATERIALIZED VIEW")
+#: kinds that can be renamed and moved into another schema, and so wait in the trash
+MOVABLE = (
+    *_VIEWS,
+    *CALLABLES,
+    "SEQUENCE",
+    "TYPE",
+    "DOMAIN",
+    "COLLATION",
+    "CONVERSION",
+    "STATISTICS",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH TEMPLATE",
+    "TEXT SEARCH CONFIGURATION",
+)
 _STATES = {
     "VIEW": "42P01",
     "MATERIALIZED VIEW": "42P01",
@@ -155,7 +176,9 @@ class DropObject(Operation):
                 schema.extensions.discard(self.name)
             return
         resolved = schema.resolve(self.relation)
-        if self.object in ("VIEW", "MATERIALIZED VIEW"):
+        if self.object in _VIEWS:
+            for view in views_over(schema, resolved) if self.cascade else ():
+                schema.views.pop(view.name, None)
             schema.views.pop(resolved, None)
         elif self.object == "SEQUENCE":
             schema.sequences.pop(resolved, None)
@@ -173,48 +196,206 @@ class DropObject(Operation):
             )
 
     def plan(self, draft: Draft) -> None:
-        """At contract, with the definition as the way back where it is known."""
-        undo = self._definition(draft)
-        if undo is None and not self.if_exists:
+        """Out of use at contract, reversibly; dropped at the very end."""
+        if set(self.drops(draft.schema)) & draft.replaced:
+            return  # planned as one replacement, where it is made again
+        if self.object in ON_TABLE and self.relation is not None:
+            self._plan_on_table(draft, self.relation)
+        elif self.object in MOVABLE and self.relation is not None:
+            self._plan_moved(draft, self.relation)
+        elif self.object in ("EXTENSION", "SCHEMA") and not self.cascade:
+            self._plan_made_again(draft)
+        else:
             draft.refuse(
-                f"{self.object.lower()} {self.name} could not be put back: its definition is not known",
-                "give the schema with --schema, or drop it in a migration of its own, by hand",
+                f"{self.object.lower()} {self.name} could not be put back once it is dropped",
+                "drop it by hand, in a migration of its own, when no code needs what goes with it",
             )
-            return
+
+    def _plan_made_again(self, draft: Draft) -> None:
+        """Empty, or with nothing depending on it, else it cannot be dropped: so it can be made."""
         draft.restricts_old = True
-        on_table = self.relation is not None and self.object in ON_TABLE
+        name = quote_ident(self.name)
+        exists = "IF EXISTS " if self.if_exists else ""
         draft.sql(
             Phase.CONTRACT,
-            draft.statement,
-            undo=undo or (),
+            f"DROP {self.object} {exists}{name}",
+            undo=f"CREATE {self.object} IF NOT EXISTS {name}",
             why=f"drop {self.object.lower()} {self.name} once no old code uses it",
-            lock=_M.ACCESS_EXCLUSIVE if on_table else None,
-            relation=draft.resolve(self.relation) if on_table else None,
         )
 
-    def _definition(self, draft: Draft) -> tuple[str, ...] | None:
-        """SQL that makes the object again."""
-        if self.relation is None:
-            return None
-        schema = draft.schema
-        resolved = schema.resolve(self.relation)
-        if self.object == "VIEW" and (view := schema.views.get(resolved)) is not None:
-            return (f"CREATE VIEW {resolved} AS {view.query}",)
-        if self.object == "TRIGGER" and (table := schema.tables.get(resolved)) is not None:
-            return next((((t.definition,)) for t in table.triggers if t.name == self.name), None)
-        if self.object in ("FUNCTION", "PROCEDURE"):
-            known = schema.functions.get(schema.resolve_function(self.relation), ())
-            return (
-                (known[0].definition.rstrip(";"),)
-                if len(known) == 1 and known[0].definition
-                else None
+    # -- what lives in a schema --------------------------------------------------------------
+
+    def _plan_moved(self, draft: Draft, given: QName) -> None:
+        name, known = self._known(draft.schema, given)
+        if known is False and draft.schema.complete and self.if_exists:
+            draft.note(f"{self.object.lower()} {self.name} is not there: nothing to drop")
+            return
+        if known is not True and self.if_exists:
+            draft.refuse(
+                f"whether there is a {self.object.lower()} {self.name} is not known",
+                "leave IF EXISTS out, or give the schema with --schema",
             )
-        if self.object == "TYPE":
-            type_ = schema.types.get(schema.resolve_type(self.relation))
-            if type_ is not None and type_.kind == "enum":
-                labels = ", ".join("'" + label.replace("'", "''") + "'" for label in type_.labels)
-                return (f"CREATE TYPE {type_.name} AS ENUM ({labels})",)
-        return None
+            return
+        if self._is_new(draft, name):
+            draft.as_written(Phase.EXPAND, undo=(), why="dropped by its own migration")
+            return
+        draft.restricts_old = True
+        draft.needs_release = True
+        sequence = draft.schema.sequences.get(name)
+        if self.object == "SEQUENCE" and sequence is not None and sequence.owned_by is not None:
+            self._plan_owned_sequence(draft, name)
+            return
+        views = views_over(draft.schema, name) if self.object in _VIEWS and self.cascade else []
+        for table, trigger in self._triggers(draft.schema, name):
+            _disable(draft, table, trigger)
+        plan_trashed(
+            draft,
+            self.object,
+            name,
+            signature=self.signature,
+            cascade=self.cascade,
+            what=f"{self.object.lower()} {name.name}",
+            lock=_M.ACCESS_EXCLUSIVE if self.object in _VIEWS else None,
+            with_it=[(kind_of(v), v.name) for v in reversed(views)],
+        )
+
+    def _plan_owned_sequence(self, draft: Draft, name: QName) -> None:
+        """A sequence that a column owns stays in its schema: only its name goes."""
+        aside = name.sibling(own("old", name.name))
+        old, there = quote_qname(name), quote_qname(aside)
+        draft.sql(
+            Phase.CONTRACT,
+            f"ALTER SEQUENCE {old} RENAME TO {quote_ident(aside.name)}",
+            undo=f"ALTER SEQUENCE {there} RENAME TO {quote_ident(name.name)}",
+            why=f"take sequence {name.name} out of use, to be brought back at once",
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            f"DROP SEQUENCE {there}{' CASCADE' if self.cascade else ''}",
+            undo=None,
+            why=f"drop sequence {name.name}; after this there is no way back",
+        )
+
+    @property
+    def signature(self) -> str:
+        """A function's `(int, text)`, "" where none was given or for anything else."""
+        return self.name[self.name.index("(") :] if "(" in self.name else ""
+
+    def _known(self, schema: Schema, given: QName) -> tuple[QName, bool | None]:
+        """The resolved name, and whether it is there; None when nobody keeps count of such."""
+        if self.object in _VIEWS:
+            return (name := schema.resolve(given)), name in schema.views
+        if self.object == "SEQUENCE":
+            return (name := schema.resolve(given)), name in schema.sequences
+        if self.object in ("TYPE", "DOMAIN"):
+            return (name := schema.resolve_type(given)), name in schema.types
+        if self.object in CALLABLES:
+            return (name := schema.resolve_function(given)), bool(schema.functions.get(name))
+        return schema.resolve(given), None
+
+    def _is_new(self, draft: Draft, name: QName) -> bool:
+        if draft.is_new(name):
+            return True
+        if self.object in ("TYPE", "DOMAIN"):
+            return name in draft.schema.types and name not in draft.start.types
+        if self.object in CALLABLES:
+            return name in draft.schema.functions and name not in draft.start.functions
+        return False
+
+    def _triggers(self, schema: Schema, name: QName) -> list[tuple[Table, Trigger]]:
+        """The triggers that CASCADE takes along with their function."""
+        if self.object not in CALLABLES or not self.cascade:
+            return []
+        return [
+            (table, trigger)
+            for table in schema.tables.values()
+            for trigger in table.triggers
+            if schema.resolve_function(trigger.function) == name
+        ]
+
+    # -- what stands on a table --------------------------------------------------------------
+
+    def _plan_on_table(self, draft: Draft, given: QName) -> None:
+        relation = draft.resolve(given)
+        table = draft.table(relation)
+        if ("table", relation, "") in draft.dropped:
+            draft.note(f"{self.object.lower()} {self.name} goes with its table {relation}")
+            return
+        if draft.is_new(relation):
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
+            return
+        there = (
+            {*(t.name for t in table.triggers), *(p.name for p in table.policies)} if table else ()
+        )
+        if self.name not in there:
+            if self.if_exists and draft.schema.complete and self.object != "RULE":
+                draft.note(f"{self.object.lower()} {self.name} of {relation} is not there")
+                return
+            draft.refuse(
+                f"{self.object.lower()} {self.name} of {relation} is not known, so it could not be "
+                "put back",
+                "give the schema with --schema, or drop it by hand when no old code is left",
+            )
+            return
+        assert table is not None
+        draft.restricts_old = True
+        if self.object == "POLICY":
+            policy = next(p for p in table.policies if p.name == self.name)
+            name = draft.sql_name(relation)
+            draft.sql(
+                Phase.CONTRACT,
+                f"DROP POLICY {quote_ident(self.name)} ON {name}",
+                undo=policy_sql(policy, name),
+                why=f"drop policy {self.name} of {relation} once no old code counts on it",
+                lock=_M.ACCESS_EXCLUSIVE,
+                relation=relation,
+            )
+            return
+        trigger = next(t for t in table.triggers if t.name == self.name)
+        _disable(draft, table, trigger)
+        draft.sql(
+            Phase.CONTRACT,
+            f"DROP TRIGGER {quote_ident(self.name)} ON {draft.sql_name(relation)}",
+            undo=None,
+            why=f"drop trigger {self.name} of {relation}; after this there is no way back",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=relation,
+        )
+
+    def drops(self, schema: Schema) -> tuple[Key, ...]:
+        """The object, where a migration may make it again."""
+        if self.relation is None:
+            return ()
+        if self.object in ("TRIGGER", "POLICY"):
+            return ((self.object.lower(), schema.resolve(self.relation), self.name),)
+        if self.object in _VIEWS:
+            return (("view", schema.resolve(self.relation), ""),)
+        if self.object in ("TYPE", "DOMAIN"):
+            return (("type", schema.resolve_type(self.relation), ""),)
+        if self.object in ("FUNCTION", "PROCEDURE", "ROUTINE"):
+            name = schema.resolve_function(self.relation)
+            known = schema.functions.get(name, ())
+            signature = self.signature[1:-1] if self.signature else None
+            if signature is None and len(known) == 1:
+                signature = known[0].arguments
+            return (("function", name, argument_key(signature or "")),)
+        return ()
+
+
+def _disable(draft: Draft, table: Table, trigger: Trigger) -> None:
+    """A trigger out of use: it stays where it is and fires no more."""
+    name, at = quote_ident(trigger.name), draft.sql_name(table.name)
+    how = {"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "D": "DISABLE"}.get(
+        trigger.enabled, "ENABLE"
+    )
+    draft.sql(
+        Phase.CONTRACT,
+        f"ALTER TABLE {at} DISABLE TRIGGER {name}",
+        undo=f"ALTER TABLE {at} {how} TRIGGER {name}",
+        why=f"take trigger {trigger.name} of {table.name} out of use, to be brought back at once",
+        lock=_M.SHARE_ROW_EXCLUSIVE,
+        relation=table.name,
+    )
 
 
 def _relations_in(schema: Schema, name: str) -> list[QName]:

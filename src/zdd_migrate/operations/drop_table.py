@@ -9,21 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from zdd_migrate.blocks.constraint import drop_constraint_step
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.trash import plan_trashed, trashed
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
-from zdd_migrate.operations.base import Operation, Situation
-from zdd_migrate.operations.facts import owned_sequences, tree
+from zdd_migrate.operations.base import Key, Operation, Situation
+from zdd_migrate.operations.facts import kind_of, owned_sequences, tree, views_over
 
 _M = LockMode
-#: where dropped tables wait
-TRASH = f"{ZDD_SCHEMA}_trash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,47 +122,70 @@ class DropTable(Operation):
             )
             return
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="dropped by its own migration")
+            draft.as_written(Phase.EXPAND, undo=(), why="dropped by its own migration")
             return
-        incoming = [f for o, f in draft.schema.foreign_keys_to(relation) if o.name != relation]
-        if incoming or draft.schema.views_on(relation) or table.parent is not None:
-            what = incoming[0].name if incoming else "a view or a partitioned parent"
+        if table.parent is not None:
             draft.refuse(
-                f"{relation} is still referenced by {what}",
-                "drop what references it in an earlier migration, then the table",
+                f"{relation} is a partition of {table.parent}: its rows go from code that reads it",
+                "DETACH … CONCURRENTLY in a migration of its own, when no code needs the rows; then "
+                "drop the table",
             )
             return
+        if self.key(draft.schema) in draft.replaced:
+            draft.refuse(
+                f"{relation} is dropped and made anew under the same name, with its rows gone",
+                "give the new table another name; or change the old one's columns",
+            )
+            return
+        referenced = [f for f in draft.schema.foreign_keys_to(relation) if f[0].name != relation]
+        together = {name for kind, name, _ in draft.dropped if kind == "table"}
+        incoming = [(o, f) for o, f in referenced if o.name not in together]
+        views = views_over(draft.schema, relation)
+        if (incoming or views) and not self.cascade:
+            what = incoming[0][1].name if incoming else f"the view {views[0].name}"
+            draft.refuse(
+                f"{relation} is still referenced by {what}",
+                "drop what references it first, in the same migration or an earlier one",
+            )
+            return
+        for other, fk in incoming:  # CASCADE takes these along; new code does not know them
+            draft.resolve(other.name)
+            drop_constraint_step(draft, other.name, fk, cascade=False)
         draft.breaks_old = True
-        trash = QName(TRASH, fit(f"{relation.schema}_{relation.name}"))
-        aside = QName(relation.schema, trash.name)
-        rename = f"ALTER TABLE {draft.sql_name(relation)} RENAME TO {quote_ident(aside.name)}"
-        draft.sql(
-            Phase.CONTRACT,
-            (
-                f"CREATE SCHEMA IF NOT EXISTS {TRASH}",
-                rename,
-                f"ALTER TABLE {quote_qname(aside)} SET SCHEMA {TRASH}",
-            ),
-            undo=(
-                f"ALTER TABLE {quote_qname(trash)} SET SCHEMA {quote_ident(relation.schema or '')}",
-                f"ALTER TABLE {quote_qname(aside)} RENAME TO {quote_ident(relation.name)}",
-            ),
-            why=f"take {relation} out of use: it waits in {TRASH}, rows and all, to be brought back",
+        draft.needs_release = True
+        present = draft.present(relation)
+        waits = quote_qname(trashed(present))
+        plan_trashed(
+            draft,
+            "FOREIGN TABLE" if table.kind == "foreign" else "TABLE",
+            present,
+            cascade=self.cascade and bool(views),
+            what=str(relation),
+            loses=" with its rows",
             lock=_M.ACCESS_EXCLUSIVE,
-            relation=relation,
+            with_it=[(kind_of(v), v.name) for v in reversed(views)],
+            before_drop=[
+                f"ALTER TABLE {place} DROP CONSTRAINT IF EXISTS {quote_ident(fk.name)}"
+                for place, fk in (
+                    *((waits, fk) for fk in table.constraints),
+                    *(
+                        (quote_qname(trashed(draft.present(other.name))), fk)
+                        for other, fk in referenced
+                        if other.name in together
+                    ),
+                )
+                if fk.kind == "foreign_key" and not fk.inherited
+            ],
         )
-        drops = [
-            f"ALTER TABLE {quote_qname(trash)} DROP CONSTRAINT {quote_ident(fk.name)}"
-            for fk in table.constraints
-            if fk.kind == "foreign_key"
-        ]
-        draft.sql(
-            Phase.CONTRACT,
-            (*drops, f"DROP TABLE {quote_qname(trash)}"),
-            undo=None,
-            why=f"drop {relation} with its rows; after this there is no way back",
-            lock=_M.ACCESS_EXCLUSIVE,
-        )
+
+    def key(self, schema: Schema) -> Key:
+        """What it drops."""
+        assert self.relation is not None
+        return ("table", schema.resolve(self.relation), "")
+
+    def drops(self, schema: Schema) -> tuple[Key, ...]:
+        """The table."""
+        return (self.key(schema),)
 
 
 def _also_dropped(operation: DropTable, name: QName) -> bool:

@@ -10,7 +10,7 @@ from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.model.effects import Break
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.schema import Index, Schema, Table
+from zdd_migrate.model.schema import Index, Schema, Table, View
 
 _M = LockMode
 
@@ -71,6 +71,23 @@ def new_code_early(relation: QName, column: str) -> Break:
         relation,
         column,
     )
+
+
+def views_over(schema: Schema, relation: QName) -> list[View]:
+    """Views that read a relation, and those that read them, nearest first."""
+    found: dict[QName, View] = {}
+    todo = [relation]
+    while todo:
+        for view in schema.views_on(todo.pop(0)):
+            if view.name not in found:
+                found[view.name] = view
+                todo.append(view.name)
+    return list(found.values())
+
+
+def kind_of(view: View) -> str:
+    """What a view is called in DROP and ALTER."""
+    return "MATERIALIZED VIEW" if view.materialized else "VIEW"
 
 
 def foreign_key_break(referenced: QName, referencing: QName, on_delete: str) -> tuple[Break, ...]:

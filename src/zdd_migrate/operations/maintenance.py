@@ -259,9 +259,8 @@ class Maintain(Operation):
             }.get(self.verb, "pg_repack or pg_squeeze, which rewrite a table while it is used")
             draft.refuse(f"{self.verb} of {self.relation} keeps others out while it works", instead)
             return
-        draft.sql(
+        draft.as_written(
             Phase.MIGRATE,
-            draft.statement,
             undo=(),
             why=f"{self.verb.lower()} while everyone goes on",
             transactional=self.verb == "ANALYZE" or self.verb == "REFRESH",
@@ -309,9 +308,8 @@ class Grant(Operation):
         else:
             opposite = "GRANT " + _swap(rest, " FROM ", " TO ").replace(" CASCADE", "")
         draft.restricts_old = draft.restricts_old or not self.give
-        draft.sql(
+        draft.as_written(
             Phase.EXPAND if self.give else Phase.CONTRACT,
-            draft.statement,
             undo=opposite,
             why=f"{'grant' if self.give else 'revoke'} privileges",
         )

@@ -74,9 +74,8 @@ class Publish(Operation):
         takes = self.act in ("drop", "set")
         undo = f"DROP PUBLICATION IF EXISTS {self.publication}" if self.act == "create" else ()
         draft.restricts_old = draft.restricts_old or takes
-        draft.sql(
+        draft.as_written(
             Phase.CONTRACT if takes else Phase.EXPAND,
-            draft.statement,
             undo=undo,
             why=f"change what {self.publication} sends",
         )

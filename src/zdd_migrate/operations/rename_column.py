@@ -7,6 +7,7 @@ until no code names the old one.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -130,8 +131,14 @@ def _renamed_index(index: Index, old: str, new: str) -> Index:
         include=tuple(new if c == old else c for c in index.include),
         predicate=rename_names(index.predicate, quoted) if index.predicate else None,
         columns=frozenset(new if c == old else c for c in index.columns),
-        definition="",
+        definition=_renamed_tail(index.definition, quoted),
     )
+
+
+def _renamed_tail(definition: str, quoted: dict[str, str]) -> str:
+    """An index's definition with a column renamed: only what comes after its table and name."""
+    tail = re.search(r"\bUSING\s+\w+\s*\(.*$", definition, re.IGNORECASE | re.DOTALL)
+    return f"CREATE INDEX ON t {rename_names(tail[0], quoted)}" if tail else ""
 
 
 def _rename_references(schema: Schema, table: Table, old: str, new: str) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
+from zdd_migrate.blocks.quoting import quote_ident, quote_literal
+from zdd_migrate.blocks.shim import (
+    plan_function_shim,
+    plan_type_shim,
+    plan_view_shim,
+    renaming,
+    view_over,
+)
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.objects import RELATIONS
 from zdd_migrate.model.effects import Break, Effects
@@ -112,36 +120,186 @@ class RenameObject(Operation):
             schema.types[name.sibling(self.to)] = replace(known, name=name.sibling(self.to))
 
     def plan(self, draft: Draft) -> None:
-        """At contract, by its own reverse."""
-        new, old = quote_ident(self.to), quote_ident(self.name)
-        if self.object == "CONSTRAINT" and self.relation is not None:
-            table = draft.sql_name(draft.resolve(self.relation))
-            forward, back = (
-                f"ALTER TABLE {table} RENAME CONSTRAINT {a} TO {b}"
-                for a, b in ((old, new), (new, old))
-            )
-        elif self.object == "ENUM VALUE" and self.relation is not None:
-            type_ = quote_qname(draft.schema.resolve_type(self.relation))
-            a, b = quote_literal(self.name), quote_literal(self.to)
-            forward = f"ALTER TYPE {type_} RENAME VALUE {a} TO {b}"
-            back = f"ALTER TYPE {type_} RENAME VALUE {b} TO {a}"
-            draft.refuse(
-                f"renaming the label {a} breaks whichever version does not know the other name",
-                "add the new label, let new code write it, move the rows over, and leave the old one",
-            )
-            return
-        elif self.object == "INDEX" and self.relation is not None:
-            resolved = draft.schema.resolve(self.relation)
-            forward = f"ALTER INDEX {quote_qname(resolved)} RENAME TO {new}"
-            back = f"ALTER INDEX {quote_qname(resolved.sibling(self.to))} RENAME TO {old}"
-        else:
+        """Under both names until contract where that can be; else at contract, by its own reverse."""
+        planner = _PLANS.get(self.object)
+        if planner is None or (self.relation is None and self.object != "SCHEMA"):
             draft.refuse(
                 f"renaming {self.object.lower()} {self.name} breaks whichever version does not know "
                 "the other name",
                 "make it anew under the new name, and drop the old one when no old code is left",
             )
             return
-        draft.sql(Phase.CONTRACT, forward, undo=back, why=f"{self.name} becomes {self.to}")
+        planner(self, draft)
+
+
+def _plan_on_table(operation: RenameObject, draft: Draft) -> None:
+    """A constraint, trigger or policy: hardly any statement names it."""
+    assert operation.relation is not None
+    relation = draft.resolve(operation.relation)
+    table = draft.sql_name(relation)
+    old, new = (quote_ident(n) for n in (operation.name, operation.to))
+    if operation.object == "CONSTRAINT":
+        draft.restricts_old = True
+        draft.note(
+            f"ON CONFLICT ON CONSTRAINT, and code that reads constraint names in errors, knows "
+            f"{operation.name} until contract and {operation.to} afterwards"
+        )
+        pair = [
+            f"ALTER TABLE {table} RENAME CONSTRAINT {a} TO {b}" for a, b in ((old, new), (new, old))
+        ]
+    else:
+        pair = [
+            f"ALTER {operation.object} {a} ON {table} RENAME TO {b}"
+            for a, b in ((old, new), (new, old))
+        ]
+    draft.sql(
+        Phase.CONTRACT,
+        pair[0],
+        undo=pair[1],
+        why=f"{operation.name} becomes {operation.to}",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=relation,
+    )
+
+
+def _plan_index(operation: RenameObject, draft: Draft) -> None:
+    """No statement names an index."""
+    assert operation.relation is not None
+    old = draft.schema.resolve(operation.relation)
+    new = old.sibling(operation.to)
+    index = draft.schema.indexes.get(old)
+    draft.sql(
+        Phase.CONTRACT,
+        renaming("INDEX", old, new),
+        undo=renaming("INDEX", new, old),
+        why=f"{old.name} becomes {new.name}",
+        lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+        relation=index.table if index is not None else None,
+    )
+
+
+def _plan_label(operation: RenameObject, draft: Draft) -> None:
+    draft.refuse(
+        f"renaming the label {quote_literal(operation.name)} breaks whichever version does not know "
+        "the other name",
+        "add the new label, let new code write it, move the rows over, and leave the old one",
+    )
+
+
+def _plan_type(operation: RenameObject, draft: Draft) -> None:
+    assert operation.relation is not None
+    old = draft.schema.resolve_type(operation.relation)
+    if old in draft.schema.types and old not in draft.start.types:
+        draft.as_written(Phase.EXPAND, undo=(), why="part of a new type")
+        return
+    if old.sibling(operation.to) in draft.start.types:
+        draft.refuse(
+            f"{operation.to} is another type until contract",
+            "give the new type a name of its own",
+        )
+        return
+    plan_type_shim(draft, operation.object, old, old.sibling(operation.to))
+
+
+def _plan_view(operation: RenameObject, draft: Draft) -> None:
+    assert operation.relation is not None
+    old = draft.resolve(operation.relation)
+    view = draft.schema.views.get(old)
+    columns = view.columns if view is not None else ()
+    plan_view_shim(draft, operation.object, old, old.sibling(operation.to), columns)
+
+
+def _plan_sequence(operation: RenameObject, draft: Draft) -> None:
+    assert operation.relation is not None
+    old = draft.schema.resolve(operation.relation)
+    rename_sequence(draft, old, old.sibling(operation.to))
+
+
+def rename_sequence(draft: Draft, old: QName, new: QName) -> None:
+    """At contract: columns follow it by themselves, and nothing can stand in for its name."""
+    draft.restricts_old = True
+    draft.note(
+        f"code that names the sequence itself (nextval, setval) finds {old} until contract and "
+        f"{new} afterwards; column defaults follow by themselves"
+    )
+    draft.sql(
+        Phase.CONTRACT,
+        renaming("SEQUENCE", old, new),
+        undo=renaming("SEQUENCE", new, old),
+        why=f"{old.name} becomes {new}",
+    )
+
+
+def _plan_function(operation: RenameObject, draft: Draft) -> None:
+    assert operation.relation is not None
+    name = draft.schema.resolve_function(operation.relation)
+    known = draft.schema.functions.get(name, ())
+    if len(known) != 1 or not plan_function_shim(
+        draft, operation.object, known[0], name.sibling(operation.to)
+    ):
+        draft.refuse(
+            f"{operation.object.lower()} {operation.name} cannot be had under both names: its "
+            "definition is not known",
+            "give the schema with --schema, or create the new one yourself and drop the old one",
+        )
+
+
+def _plan_schema(operation: RenameObject, draft: Draft) -> None:
+    """A schema under its new name: views of all its relations."""
+    schema, old, new = draft.schema, operation.name, operation.to
+    tables = [t for t in schema.tables.values() if t.name.schema == old]
+    views = [v for v in schema.views.values() if v.name.schema == old]
+    others = [n for n in (*schema.types, *schema.functions) if n.schema == old]
+    others += [s.name for s in schema.sequences.values() if s.name.schema == old and not s.owned_by]
+    if others or not schema.complete or any(t.row_security and draft.pg < 15 for t in tables):
+        what = (
+            f"{others[0]} cannot be had in both schemas" if others else "what it holds is not known"
+        )
+        draft.refuse(
+            f"renaming schema {old} takes all its names away at once, and {what}",
+            "make the new schema, move one object after the other, and drop the old one at the end",
+        )
+        return
+    made = [f"CREATE SCHEMA {quote_ident(new)}"]
+    for name, columns in (
+        *((t.name, [c.name for c in t.columns]) for t in tables if t.parent is None),
+        *((v.name, list(v.columns)) for v in views),
+    ):
+        draft.resolve(name)
+        made += view_over(draft, name, QName(new, name.name), columns)
+    drop = f"DROP SCHEMA {quote_ident(new)} CASCADE"
+    draft.breaks_old = True
+    draft.needs_release = True
+    draft.note(f"grant USAGE on schema {new} to the roles that use {old}")
+    draft.sql(
+        Phase.EXPAND,
+        made,
+        undo=drop.replace("SCHEMA ", "SCHEMA IF EXISTS "),
+        why=f"everything in {old} under {new} too, as views",
+    )
+    draft.sql(
+        Phase.CONTRACT,
+        (drop, f"ALTER SCHEMA {quote_ident(old)} RENAME TO {quote_ident(new)}"),
+        undo=(f"ALTER SCHEMA {quote_ident(new)} RENAME TO {quote_ident(old)}", *made),
+        why=f"schema {old} becomes {new}; nobody uses the old name any more",
+    )
+
+
+_PLANS: dict[str, Callable[[RenameObject, Draft], None]] = {
+    "CONSTRAINT": _plan_on_table,
+    "TRIGGER": _plan_on_table,
+    "POLICY": _plan_on_table,
+    "INDEX": _plan_index,
+    "ENUM VALUE": _plan_label,
+    "TYPE": _plan_type,
+    "DOMAIN": _plan_type,
+    "VIEW": _plan_view,
+    "MATERIALIZED VIEW": _plan_view,
+    "SEQUENCE": _plan_sequence,
+    "FUNCTION": _plan_function,
+    "PROCEDURE": _plan_function,
+    "SCHEMA": _plan_schema,
+}
 
 
 def rename_relation(schema: Schema, name: QName, to: str) -> None:

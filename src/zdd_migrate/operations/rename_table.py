@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.shim import plan_view_shim
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
@@ -77,41 +77,17 @@ class RenameTable(Operation):
             )
             return
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         new = relation.sibling(self.to)
-        view, old = quote_qname(new), draft.sql_name(relation)
-        columns = ", ".join(quote_ident(c.name) for c in table.columns)
-        invoker = " WITH (security_invoker = true)" if draft.pg >= 15 else ""
         if table.row_security and draft.pg < 15:
             draft.refuse(
                 f"{relation} has row security, which a view goes round before Postgres 15",
                 "rename it in a window without traffic, or upgrade first",
             )
             return
-        draft.breaks_old = True
-        draft.needs_release = True
-        make_view = f"CREATE VIEW {view}{invoker} AS SELECT {columns} FROM {old}"
-        draft.note(
-            f"through the view {new}, COPY … FROM, TRUNCATE and system columns do not work: new "
-            "code that needs them waits for contract"
-        )
-        draft.sql(
-            Phase.EXPAND,
-            make_view,
-            undo=f"DROP VIEW IF EXISTS {view}",
-            why=f"new code reads and writes {self.to} through a view over {relation.name}",
-            lock=LockMode.ACCESS_SHARE,
-            relation=relation,
-        )
-        draft.sql(
-            Phase.CONTRACT,
-            (f"DROP VIEW {view}", f"ALTER TABLE {old} RENAME TO {quote_ident(self.to)}"),
-            undo=(f"ALTER TABLE {view} RENAME TO {quote_ident(relation.name)}", make_view),
-            why=f"{relation.name} takes the name {self.to}; nobody uses the old one any more",
-            lock=LockMode.ACCESS_EXCLUSIVE,
-            relation=relation,
-        )
+        kind = "FOREIGN TABLE" if table.kind == "foreign" else "TABLE"
+        plan_view_shim(draft, kind, draft.present(relation), new, [c.name for c in table.columns])
         draft.present_tables[new] = draft.present(relation)
 
 

@@ -61,7 +61,7 @@ class SetDefault(Operation):
         """Setting: expand. Dropping one that old code's inserts need: contract."""
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         table = draft.table(relation)
         known = table.column(self.column) if table is not None else None

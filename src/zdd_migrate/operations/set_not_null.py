@@ -66,7 +66,7 @@ class SetNotNull(Operation):
         """At contract, for old code may write NULL; earlier where it is said what to write instead."""
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
-            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         table = draft.table(relation)
         known = table.column(self.column) if table is not None else None

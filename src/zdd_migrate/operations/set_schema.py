@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.shim import plan_view_shim
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import kind_of
+from zdd_migrate.operations.rename_object import rename_sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +60,26 @@ class SetSchema(Operation):
             schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
 
     def plan(self, draft: Draft) -> None:
-        """Refused: a view in the old place cannot be had while the table stands there."""
-        draft.refuse(
-            f"moving {self.relation} takes it from code that finds it by its old path",
-            f"make a view of it in {self.to} for the new code; move it when no old code is left",
-        )
+        """A view in the new schema in expand; the relation goes there at contract."""
+        relation = draft.resolve(self.relation)
+        table, view = draft.table(relation), draft.schema.views.get(relation)
+        new = QName(self.to, relation.name)
+        if draft.is_new(relation):
+            draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
+        elif table is not None and not (table.row_security and draft.pg < 15):
+            columns = [c.name for c in table.columns]
+            plan_view_shim(draft, self.object, draft.present(relation), new, columns)
+            draft.present_tables[new] = draft.present(relation)
+        elif view is not None:
+            plan_view_shim(draft, kind_of(view), relation, new, view.columns)
+        elif self.object == "SEQUENCE":
+            rename_sequence(draft, relation, new)
+        else:
+            draft.refuse(
+                f"moving {self.relation} takes it from code that finds it by its old path, and what "
+                "it is is not known",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
+            )
 
 
 def _read(cursor: Cursor, target: Target) -> SetSchema:

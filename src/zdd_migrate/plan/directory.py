@@ -110,6 +110,7 @@ def _head(plan: Plan) -> dict[str, Any]:
         ],
         "notes": list(plan.notes),
         "alternatives": list(plan.alternatives),
+        **({"leaves": [{"object": o, "what": w} for o, w in plan.leaves]} if plan.leaves else {}),
     }
 
 
@@ -246,6 +247,7 @@ def _plan(path: Path, head: dict[str, Any]) -> Plan:
         restricts_old=bool(head.get("restricts_old", False)),
         pg_version=head.get("pg_version"),
         alternatives=tuple(head.get("alternatives") or ()),
+        leaves=tuple((left["object"], left["what"]) for left in head.get("leaves") or ()),
     )
 
 

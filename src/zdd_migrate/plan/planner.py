@@ -17,6 +17,7 @@ from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood
 from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.do_block import DoBlock
 from zdd_migrate.plan.fingerprint import fingerprint
+from zdd_migrate.plan.replaced import replaced
 
 Answers = Mapping[tuple[str, str], str]
 
@@ -43,12 +44,13 @@ def make_plan(
     draft = Draft(schema=schema.copy(), start=schema, pg=pg, answers=given)
     statements = [(m, s) for m in migrations for s in m.statements]
     used = _infer_from_updates(draft, [s for _, s in statements])
+    draft.dropped, draft.replaced = replaced(draft.start, [s for _, s in statements])
     current: Migration | None = None
-    for migration, statement in statements:
+    for number, (migration, statement) in enumerate(statements):
         if migration is not current:
             current = migration
             draft.schema.new_session()
-        draft.statement = statement.sql.rstrip().rstrip(";")
+        draft.statement, draft.number = statement.sql.rstrip().rstrip(";"), number
         draft.in_transaction = statement.in_transaction
         for operation in statement.operations:
             inside_block = isinstance(statement.operations[0], DoBlock) and not isinstance(
@@ -75,6 +77,7 @@ def make_plan(
         restricts_old=draft.restricts_old,
         pg_version=pg,
         alternatives=tuple(draft.alternatives),
+        leaves=tuple(draft.leaves.items()),
     )
 
 

@@ -45,6 +45,8 @@ def readme(plan: Plan) -> str:
             f"Everything before `{last}` can be undone; `{last}` is the point of no return:"
         )
     lines += ["", "    zdd-migrate undo . --database URL", ""]
+    if plan.leaves:
+        lines += ["What undo leaves:", "", *(f"- {what}" for _, what in plan.leaves), ""]
     if plan.notes:
         lines += ["## Notes", "", *(f"- {note}" for note in plan.notes), ""]
     if plan.alternatives:

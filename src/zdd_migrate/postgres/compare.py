@@ -7,7 +7,7 @@ count, nor do schemas of our own (`zdd…`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import psycopg
 
@@ -129,12 +129,16 @@ def differences(
     after: Mapping[str, str],
     *,
     grown: frozenset[str] = frozenset(),
+    leaving: Container[str] = (),
 ) -> list[str]:
     """What `after` lacks, has besides, or has otherwise, one line each; empty when equal.
 
     `grown` are objects that the users' own triggers make while rows are written (see `growth`):
-    more of their kind are no difference.
+    more of their kind are no difference. Objects named in `leaving` may have changed, or be there
+    besides: a plan says so beforehand.
     """
+    after = {k: v if k not in leaving else before.get(k, v) for k, v in after.items()}
+    after = {k: v for k, v in after.items() if k in before or k not in leaving}
     out = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
     out += [
         f"{name} was not there"

@@ -64,7 +64,12 @@ def _back(bench: Bench, saved: Saved) -> None:
             when="undo",
         )
     with bench.server.connect(saved.database) as connection:
-        changed = differences(bench.stage.begin, snapshot(connection), grown=bench.stage.grown)
+        changed = differences(
+            bench.stage.begin,
+            snapshot(connection),
+            grown=bench.stage.grown,
+            leaving=dict(bench.plan.leaves),
+        )
         lost, example = rows_lost(bench, connection, saved.code)
     bench.server.drop_database(saved.database)
     detail = failure or "; ".join(changed[:3])[:400] or example
