@@ -133,7 +133,9 @@ def _children(
     last: list[_Piece],
 ) -> Iterator[_Piece]:
     for child in schema.partitions_of(parent):
-        name = _child_name(child.name, shape, taken)
+        had = parent.sibling(parent_index)
+        known = (i.name.name for i in schema.indexes_of(child.name) if i.parent == had)
+        name = next(known, None) or _child_name(child.name, shape, taken)
         taken.add(child.name.sibling(name))
         if child.kind == "partitioned":
             yield _on_parent(child.name, name, shape)
