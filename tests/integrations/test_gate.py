@@ -262,11 +262,32 @@ def test_an_alembic_project(tmp_path: Path) -> None:
         ("migrations/README.md", False),
     ],
 )
-def test_what_is_a_migration(path: str, is_one: bool) -> None:
+def test_what_is_a_migration(path: str, is_one: bool, tmp_path: Path) -> None:
     """By where they usually are, unless the configuration says."""
-    assert bool(migrations_among([path], Config(Path()))) is is_one
+    assert bool(migrations_among([path], Config(Path()), tmp_path)) is is_one
     chosen = Config(Path(), raw={"migrations": ["db/*.sql"]})
-    assert migrations_among([path, "db/1.sql"], chosen) == ["db/1.sql"]
+    assert migrations_among([path, "db/1.sql"], chosen, tmp_path) == ["db/1.sql"]
+
+
+@pytest.mark.parametrize(
+    ("path", "sql", "is_one"),
+    [
+        ("m/002.sql", RENAME, True),
+        ("m/002.sql", "ALTER TABEL t ADD a int;", True),
+        ("queries/users.sql", "SELECT id FROM users; UPDATE users SET id = 1;", False),
+        ("tests/fixtures/users.sql", RENAME, False),
+    ],
+)
+def test_sql_elsewhere_that_changes_a_schema(
+    path: str, sql: str, is_one: bool, repository: Repository
+) -> None:
+    """It is judged as well: what nobody looks at must not pass."""
+    repository.write(path, sql)
+
+    done = repository.ci("--no-verify")
+
+    assert (path in done.stdout) is is_one, done.stdout + done.stderr
+    assert (done.returncode != 0) is is_one
 
 
 def test_git_without_a_common_past(repository: Repository) -> None:

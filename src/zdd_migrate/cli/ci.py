@@ -104,7 +104,7 @@ def _gate(
     plans = gate.plans_among(changed, checkout)
     inside = {str(p.relative_to(checkout)) for p in plans}
     loose = [p for p in changed if str(Path(p).parent) not in inside]
-    migrations = gate.migrations_among(loose, config)
+    migrations = gate.migrations_among(loose, config, checkout)
     given = _given(schema, config, pg)
     found = timelines(migrations, checkout, given)
     return gate.examine(base, found, plans, gate.Settings(config, pg, bar, verify))

@@ -21,9 +21,17 @@ from zdd_migrate.model.verdict import Judgement, Verdict
 from zdd_migrate.operations.walk import replay
 from zdd_migrate.plan.directory import read as read_plan
 from zdd_migrate.plan.planner import make_plan
+from zdd_migrate.reading.statements import decode, read_sql
 
 USUAL = re.compile(r"(^|/)(migrations?|migrate|versions)/(.*/)?[^/]+\.(sql|py)$")
 """Where migrations usually are, when the configuration's `migrations` does not say."""
+
+_ASIDE = re.compile(
+    r"(^|/)((tests?|testdata|specs?|fixtures|examples?|seeds?|docs?)/"
+    r"|(schema|structure|dump|snapshot|seeds?|fixtures?)\.sql$)"
+)
+"""Where SQL is that no database of anybody's meets, and what a dump of the end is called."""
+_HARMLESS = ("data_statement", "transaction", "session", "set_parameter", "explain", "copy")
 
 Verify = Callable[[Plan, str], Verdict]
 """Tries a plan on a starting schema given as SQL."""
@@ -39,14 +47,29 @@ class Settings:
     verify: Verify | None
 
 
-def migrations_among(paths: Sequence[str], config: Config) -> list[str]:
-    """Those of the changed files that are migrations, by the configuration or as is usual."""
+def migrations_among(paths: Sequence[str], config: Config, checkout: Path) -> list[str]:
+    """Those of the changed files that are migrations, by the configuration or as is usual.
+
+    Where nothing is configured, SQL that stands elsewhere and changes a schema is one too: what
+    nobody looks at must not pass.
+    """
     patterns = config.raw.get("migrations", [])
     if isinstance(patterns, str):
         patterns = [patterns]
     if patterns:
         return [p for p in paths if any(fnmatch(p, str(pattern)) for pattern in patterns)]
-    return [p for p in paths if USUAL.search(p)]
+    return [p for p in paths if USUAL.search(p) or _changes_schema(p, checkout)]
+
+
+def _changes_schema(path: str, checkout: Path) -> bool:
+    if not path.endswith(".sql") or _ASIDE.search(path):
+        return False
+    try:
+        text = decode((checkout / path).read_bytes(), path)
+    except (InputError, OSError):
+        return False  # no SQL that anything could run
+    statements = read_sql(text, path).statements
+    return any(o.kind not in _HARMLESS for s in statements for o in s.operations)
 
 
 def plans_among(paths: Sequence[str], checkout: Path) -> list[Path]:
