@@ -113,7 +113,8 @@ def _batch(
         except psycopg.Error as error:
             if error.sqlstate not in _RETRY or attempt == 19 or connection.closed:
                 raise EnvironmentFailedError(
-                    f"backfill of {walk.step.table}: {' '.join(str(error).split())[:240]}"
+                    f"backfill of {walk.step.table}: {error.sqlstate or ''} "
+                    f"{' '.join(str(error).split())[:240]}"
                 ) from None
             time.sleep(0.05 * (attempt + 1))
     raise AssertionError("unreachable")

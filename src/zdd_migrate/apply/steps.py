@@ -32,7 +32,7 @@ _INDEX = re.compile(
 
 @dataclass(slots=True)
 class Policy:
-    """How hard to try for a lock. Waits grow from 200 ms to the step's own lock_timeout.
+    """How hard to try for a lock. Waits grow from `first_wait_ms` to the step's own lock_timeout.
 
     `attempts` bounds them; between two tries `pause_s` passes, doubled each time up to
     `longest_pause_s` and jittered, so that whoever queued behind us gets through first.
@@ -41,6 +41,7 @@ class Policy:
     attempts: int = 30
     pause_s: float = 0.1
     longest_pause_s: float = 5.0
+    first_wait_ms: int = FIRST_WAIT_MS
     say: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -207,7 +208,7 @@ class _Attempt:
 
 
 def _attempts(policy: Policy, longest_ms: int, subject: str) -> Iterator[_Attempt]:
-    wait = min(FIRST_WAIT_MS, longest_ms) if longest_ms else 0
+    wait = min(policy.first_wait_ms, longest_ms) if longest_ms else 0
     for number in range(1, policy.attempts + 1):
         yield _Attempt(number, wait, policy, subject)
         wait = min(int(wait * 1.5), longest_ms)

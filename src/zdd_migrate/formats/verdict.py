@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 from zdd_migrate.model.verdict import Judgement, StatementError, Trial, Verdict
@@ -27,6 +28,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
                 "holds": law.holds,
                 "violations": law.violations,
                 **({"detail": law.detail} if law.detail else {}),
+                **({"step": law.step} if law.step else {}),
             }
             for law in verdict.laws
         ],
@@ -39,6 +41,10 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
                 **({"detail": r.detail} if r.detail else {}),
             }
             for r in verdict.rollbacks
+        ],
+        "failures": [
+            {key: value for key, value in asdict(f).items() if value not in ("", None)}
+            for f in verdict.failures
         ],
         "notes": list(verdict.notes),
     }

@@ -60,6 +60,7 @@ class LawResult:
     holds: bool
     violations: int = 0
     detail: str = ""
+    step: str | None = None  # the step after which it no longer held, where that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,74 @@ class Rollback:
     schema_restored: bool
     rows_lost: int
     detail: str = ""
+    step: str | None = None  # the step whose undo failed
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that came out otherwise than expected, and where it came from.
+
+    `phase`, `when` and `code` say where it was seen, `step` which step of the plan it came with
+    (None where none can be named) and `because` how that is known. `sqlstate` and `statement` are
+    "" for what is no statement's failure: a law, a way back, a wait.
+    """
+
+    what: Literal["statement", "wait", "law", "rollback", "survived"]
+    phase: str
+    when: When
+    code: str
+    message: str
+    sqlstate: str = ""
+    statement: str = ""
+    step: str | None = None
+    because: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the walk, in ms since its beginning: a step, or a phase that stood still.
+
+    `tries` counts how often the step asked for its lock.
+    """
+
+    label: str
+    phase: str
+    when: When
+    start_ms: float
+    end_ms: float
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody waited for a lock: `who` is a code version, or the step's own `plan`."""
+
+    who: str
+    mode: str
+    relation: str
+    start_ms: float
+    end_ms: float
+    behind: str = ""  # who held it
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How a code version fared in one small stretch of time: statements done, and the slowest."""
+
+    code: str
+    at_ms: float
+    statements: int
+    worst_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The walk over time: what ran when, who waited for what, how quick the statements were."""
+
+    spans: tuple[Span, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    pulses: tuple[Pulse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +152,14 @@ class Verdict:
     laws: tuple[LawResult, ...] = ()
     rollbacks: tuple[Rollback, ...] = ()
     notes: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    timeline: Timeline = Timeline()
+    #: hostile conditions it was tried under
+    conditions: tuple[str, ...] = ()
+    #: seconds it took, 0 when it is not known
+    took_s: float = 0.0
+    #: when an equal verdict was found before (ISO 8601), "" for one just reached
+    reused: str = ""
 
     @property
     def statements(self) -> int:

@@ -63,11 +63,15 @@ class Ledger:
 
 
 def compare(
-    connection: psycopg.Connection, ledger: Ledger, shapes: Sequence[Shape]
+    connection: psycopg.Connection,
+    ledger: Ledger,
+    shapes: Sequence[Shape],
+    filled: frozenset[tuple[QName, str]] = frozenset(),
 ) -> tuple[int, int, str]:
     """Acknowledged rows against the tables, as `shapes` see them: (missing, differing, an example).
 
-    Columns and keys that these shapes do not have are left out of the comparison.
+    Columns and keys that these shapes do not have are left out of the comparison, and so are NULLs
+    in columns of `filled`, which the plan is meant to fill.
     """
     by_name = {shape.name: shape for shape in shapes}
     missing = differing = 0
@@ -87,7 +91,7 @@ def compare(
             example = example or f"{table} {dict(zip(shape.key, key, strict=True))} is gone"
             continue
         for column, value in zip(columns, found, strict=False):
-            if value != row[column]:
+            if value != row[column] and not (row[column] is None and (table, column) in filled):
                 differing += 1
                 example = example or f"{table}.{column} is {value!r}, {row[column]!r} was written"
                 break

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from zdd_migrate.apply.steps import Policy, undo_step
-from zdd_migrate.errors import EnvironmentFailedError, FindingsError
 from zdd_migrate.model.plan import Phase, Plan, Step
 from zdd_migrate.model.verdict import Rollback
 from zdd_migrate.postgres.compare import differences, snapshot
@@ -25,6 +23,8 @@ class Saved:
     database: str
     done: list[tuple[Phase, Step]]
     code: Code
+    #: the schema as each earlier phase left it
+    ends: dict[Phase, dict[str, str]]
 
 
 def last_reversible(plan: Plan) -> Phase:
@@ -44,16 +44,21 @@ def walk_back(bench: Bench, saved: Sequence[Saved]) -> None:
     for walk in walks:
         bench.trials += walk.trials
         bench.rollbacks += walk.rollbacks
+        bench.laws += [law for law in walk.laws if not law.holds]
 
 
 def _back(bench: Bench, saved: Saved) -> None:
     """Undo everything from where a phase ended, under load, and look what is left."""
     bench.say(f"back from {saved.phase.value}")
-    contract = [s for p, s in reversed(saved.done) if p is Phase.CONTRACT]
-    earlier = [s for p, s in reversed(saved.done) if p is not Phase.CONTRACT]
-    failure = _undo(bench, saved, contract, "new", "contract undone") if contract else ""
-    if not failure:
-        failure = _undo(bench, saved, earlier, "old", "all undone")
+    step, failure = None, ""
+    for group in _groups(bench, saved):
+        steps = [s for p, s in reversed(saved.done) if p in group]
+        if not steps or failure:
+            continue
+        living = "new" if Phase.CONTRACT in group else "old"
+        label = f"{' and '.join(p.value for p in group)} undone"
+        step, failure = _undo(bench, saved, steps, living, label)
+        _compare_end(bench, saved, group[-1])
     if not failure:
         bench.steady(
             saved.database,
@@ -74,31 +79,57 @@ def _back(bench: Bench, saved: Saved) -> None:
     bench.server.drop_database(saved.database)
     detail = failure or "; ".join(changed[:3])[:400] or example
     bench.rollbacks.append(
-        Rollback(saved.phase.value, "start", not changed and not failure, lost, detail)
+        Rollback(saved.phase.value, "start", not changed and not failure, lost, detail, step)
     )
 
 
-def _undo(bench: Bench, saved: Saved, steps: Sequence[Step], living: str, label: str) -> str:
-    """Undo steps while a code version works; gives what went wrong."""
+def _groups(bench: Bench, saved: Saved) -> list[list[Phase]]:
+    """Phases to undo together: on the longest way back one by one, else all that old code lives in."""
+    phases = list(dict.fromkeys(p for p, step in reversed(saved.done) if step.undo))
+    if saved.phase is last_reversible(bench.plan):
+        return [[phase] for phase in phases]
+    return [
+        [phase for phase in phases if phase is Phase.CONTRACT],
+        [phase for phase in phases if phase is not Phase.CONTRACT],
+    ]
+
+
+def _compare_end(bench: Bench, saved: Saved, undone: Phase) -> None:
+    """What undoing a phase leaves is what the phase before it had left."""
+    before = [phase for phase in saved.ends if phase.number < undone.number]
+    if not before:
+        return
+    with bench.server.connect(saved.database) as connection:
+        changed = differences(saved.ends[before[-1]], snapshot(connection), grown=bench.stage.grown)
+    if changed:
+        detail = "; ".join(changed[:3])[:400]
+        bench.rollbacks.append(Rollback(undone.value, before[-1].value, False, 0, detail))
+
+
+def _undo(
+    bench: Bench, saved: Saved, steps: Sequence[Step], living: str, label: str
+) -> tuple[str | None, str]:
+    """Undo steps while a code version works; gives the step that would not and what it said."""
     # the way back from the last phase passes through all the others: programs, which take
     # long to start, go along on that one; made-up statements on every one
     along = saved.code if saved.phase is last_reversible(bench.plan) else saved.code.without_given()
     if living == "new" and bench.floor:
         along = along.with_new(bench.floor)
     sessions = bench.open(saved.database, (living,), along)
-    runner = bench.server.connect(saved.database, application_name="zdd-migrate undo")
+    runner = bench.runner(saved.database, "zdd-migrate undo")
+    longest = saved.phase is last_reversible(bench.plan)
     try:
-        for session in sessions.values():
-            session.start()
-        time.sleep(bench.effort.settle_s)
-        for step in steps:
-            try:
-                undo_step(runner, step, policy=Policy(attempts=8))
-            except (EnvironmentFailedError, FindingsError) as error:
-                return f"the undo of {step.id} failed: {error}"
-        time.sleep(bench.effort.settle_s)
-        bench.collect(sessions, saved.phase.value, "undo", label)
+        with bench.watching(saved.database) as watcher:
+            for session in sessions.values():
+                session.start()
+            time.sleep(bench.effort.settle_s)
+            for step in steps:
+                said = runner.undo(step, saved.phase, watcher, keep=longest)
+                if said:
+                    return step.id, f"the undo of {step.id} failed: {said}"
+            time.sleep(bench.effort.settle_s)
+            bench.collect(sessions, saved.phase.value, "undo", label)
     finally:
-        runner.close()
         bench.close(sessions, saved.phase.value, "undo")
-    return ""
+        bench.laws += runner.laws(saved.phase)
+    return None, ""

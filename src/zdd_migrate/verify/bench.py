@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from zdd_migrate.model.plan import Phase, Plan
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.plan import Backfill, Phase, Plan
 from zdd_migrate.model.verdict import LawResult, Rollback, Trial, When
 from zdd_migrate.postgres.catalog import read_schema
 from zdd_migrate.postgres.servers import Server
+from zdd_migrate.verify.clock import Clock
 from zdd_migrate.verify.code import Code, Effort, label
 from zdd_migrate.verify.data import fill
 from zdd_migrate.verify.judge import Limits, trial
+from zdd_migrate.verify.runner import Runner
 from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.stage import Stage
 from zdd_migrate.verify.versions import Session, SyntheticSession
+from zdd_migrate.verify.watching import Watcher
 from zdd_migrate.verify.workers import Crew
 
 Say = Callable[[str], None]
@@ -38,6 +44,26 @@ class Bench:
     notes: list[str] = field(default_factory=list)
     #: what new code can count on before contract: it must do with that when contract is undone
     floor: list[Shape] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def filled(self) -> frozenset[tuple[QName, str]]:
+        """Columns whose NULLs the plan is meant to fill."""
+        tables = {quote_qname(name): name for name in self.stage.before.tables}
+        return frozenset(
+            (tables[step.table], column)
+            for _, step in self.plan.all_steps()
+            if isinstance(step, Backfill) and step.table in tables
+            for column, _ in step.assignments
+        )
+
+    def runner(self, database: str, name: str) -> Runner:
+        """Whoever runs the plan's steps on a database."""
+        return Runner(self.server, database, name, self.plan.touches, self.effort, self.clock)
+
+    def watching(self, database: str) -> Watcher:
+        """A watcher of a database's locks; what it sees goes onto the clock's timeline."""
+        return Watcher(self.server, database, self.clock)
 
     def steady(
         self,
@@ -83,12 +109,15 @@ class Bench:
                 self.notes += fill(connection, self.stage.after, here, 50)
 
     def open(self, database: str, names: Sequence[str], code: Code) -> dict[str, Session]:
-        return {
-            label(version): version.open(self.server, database, self.crew)
-            for name in names
-            for version in code.of(name)
-            if version.has_work
-        }
+        opened: dict[str, Session] = {}
+        for name in names:
+            for version in code.of(name):
+                if version.has_work:
+                    session = version.open(self.server, database, self.crew)
+                    if not session.whole_runs:
+                        session.recorder.listener = partial(self.clock.beat, label(version))
+                    opened[label(version)] = session
+        return opened
 
     def collect(
         self, sessions: dict[str, Session], phase: str, when: When, step: str | None

@@ -18,11 +18,13 @@ class Effort:
     settle_s: float = 0.15
     rows: int = 3000
     every_undo: bool = True
+    #: whether somebody's long transaction stands in the way of each step
+    bystander: bool = True
 
     @classmethod
     def quick(cls) -> Effort:
         """Enough for every push: fewer rounds and rows, and one way back, the longest."""
-        return cls(rounds=2, settle_s=0.05, rows=300, every_undo=False)
+        return cls(rounds=2, settle_s=0.05, rows=300, every_undo=False, bystander=False)
 
 
 @dataclass(slots=True)

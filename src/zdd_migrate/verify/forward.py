@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from zdd_migrate.apply.steps import Policy, run_step
-from zdd_migrate.errors import EnvironmentFailedError, FindingsError
 from zdd_migrate.model.plan import Phase, Plan, Step
 from zdd_migrate.model.verdict import LawResult
+from zdd_migrate.postgres.compare import snapshot
 from zdd_migrate.verify.back import Saved, last_reversible, walk_back
 from zdd_migrate.verify.bench import Bench
 from zdd_migrate.verify.laws import check_end, check_laws, check_ledgers
@@ -34,6 +33,7 @@ def walk_plan(bench: Bench) -> None:
     bench.steady(database, "start", "old", expected=True, code=bench.code)
     saved: list[Saved] = []
     done: list[tuple[Phase, Step]] = []
+    ends: dict[Phase, dict[str, str]] = {}
     for phase in Phase:
         steps = bench.plan.steps.get(phase, ())
         if not steps:
@@ -46,11 +46,13 @@ def walk_plan(bench: Bench) -> None:
         done += [(phase, step) for step in reversible]
         if bench.effort.every_undo or phase is last_reversible(bench.plan):
             copy = bench.server.create_database(template=database)
-            saved.append(Saved(phase, copy, list(done), bench.code.branch()))
+            saved.append(Saved(phase, copy, list(done), bench.code.branch(), dict(ends)))
         if final and not _steps(bench, database, phase, final):
             check_laws(bench, database, phase)
             return
         _after(bench, database, phase)
+        with bench.server.connect(database) as connection:
+            ends[phase] = snapshot(connection)
     check_end(bench, database)
     walk_back(bench, saved)
 
@@ -61,30 +63,28 @@ def _last_phase(plan: Plan) -> Phase:
 
 def _steps(bench: Bench, database: str, phase: Phase, steps: Sequence[Step]) -> bool:
     """Run steps under load. False when one failed: nothing after it can be tried."""
-    names = _DURING[phase]
-    sessions = bench.open(database, names, bench.code)
-    runner = bench.server.connect(database, application_name="zdd-migrate apply")
-    failure = ""
+    sessions = bench.open(database, _DURING[phase], bench.code)
+    runner = bench.runner(database, "zdd-migrate apply")
+    failed: LawResult | None = None
     try:
-        for session in sessions.values():
-            session.start()
-        for step in steps:
-            bench.say(f"{step.id} under load")
-            time.sleep(bench.effort.settle_s)
-            try:
-                run_step(runner, step, policy=Policy(attempts=8))
-            except (EnvironmentFailedError, FindingsError) as error:
-                failure = str(error)
-            time.sleep(bench.effort.settle_s)
-            bench.collect(sessions, phase.value, "during", step.id)
-            if failure:
-                break
+        with bench.watching(database) as watcher:
+            for session in sessions.values():
+                session.start()
+            for step in steps:
+                bench.say(f"{step.id} under load")
+                time.sleep(bench.effort.settle_s)
+                said = runner.run(step, phase, watcher)
+                time.sleep(bench.effort.settle_s)
+                bench.collect(sessions, phase.value, "during", step.id)
+                if said:
+                    failed = LawResult("every step runs", phase.value, False, 1, said, step.id)
+                    break
     finally:
-        runner.close()
         bench.close(sessions, phase.value, "during")
-    if failure:
-        bench.laws.append(LawResult("every step runs", phase.value, False, 1, failure))
-    return not failure
+    if failed is not None:
+        bench.laws.append(failed)
+    bench.laws += runner.laws(phase)
+    return failed is None
 
 
 def _after(bench: Bench, database: str, phase: Phase) -> None:

@@ -49,7 +49,7 @@ def _ledger(
 ) -> None:
     law = f"no write acknowledged to {name} code is lost"
     try:
-        missing, differing, example = compare(connection, ledger, shapes)
+        missing, differing, example = compare(connection, ledger, shapes, bench.filled)
     except psycopg.Error as error:
         said = " ".join(str(error).split())[:200]
         bench.laws.append(LawResult(law, phase, False, 1, said))
@@ -81,7 +81,9 @@ def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple
     total, example = 0, ""
     for version in code.synthetic.values():
         try:
-            missing, differing, one = compare(connection, version.ledger, bench.stage.old)
+            missing, differing, one = compare(
+                connection, version.ledger, bench.stage.old, bench.filled
+            )
         except psycopg.Error as error:
             return 1, f"the rows cannot be compared: {' '.join(str(error).split())[:120]}"
         total += missing + differing

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zdd_migrate.model.verdict import StatementError
@@ -42,11 +44,15 @@ class Recorder:
     _last: dict[int, tuple[float, float]] = field(default_factory=dict)
     #: failures, by SQLSTATE and message, that are the made-up statements' own fault
     ignored: frozenset[tuple[str, str]] = frozenset()
+    #: told of each statement: when it ended (time.monotonic) and how many seconds it took
+    listener: Callable[[float, float], None] | None = None
 
     def ran(
         self, seconds: float, statement: str = "", *, ended: float = 0.0, worker: int = 0
     ) -> None:
         """A statement took this long. `ended` is by the clock all processes share (monotonic)."""
+        if self.listener is not None:
+            self.listener(ended or time.monotonic(), seconds)
         with self._lock:
             self._statements += 1
             self._longest = max(self._longest, seconds * 1000)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.errors import EnvironmentFailedError, InputError
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
@@ -86,6 +87,7 @@ def set_up(
             run_script(connection, seed_sql, "the seed", server)
         notes += fill(connection, _as_both_want(before, after), old_tables, rows)
         connection.execute("ANALYZE")
+        old = [_with_nulls(connection, s) for s in shapes(before, old_tables, after)]
     stage = Stage(
         server,
         start,
@@ -93,12 +95,27 @@ def set_up(
         after,
         begin,
         end,
-        shapes(before, old_tables, after),
+        old,
         shapes(after, new_tables, before),
         notes,
     )
     _calibrate(stage, sources, crew)
     return stage
+
+
+def _with_nulls(connection: psycopg.Connection, shape: Shape) -> Shape:
+    """A shape that knows which of its columns hold NULLs."""
+    able = [
+        c.name
+        for c in shape.columns
+        if not c.not_null and c.name not in (*shape.key, *shape.checked)
+    ]
+    if not able:
+        return shape
+    tests = ", ".join(f"bool_or({quote_ident(c)} IS NULL)" for c in able)
+    row = connection.execute(_trusted(f"SELECT {tests} FROM {quote_qname(shape.name)}")).fetchone()
+    held = [c for c, has in zip(able, row or (), strict=False) if has]
+    return replace(shape, nulls=shape.nulls | frozenset(held))
 
 
 def _as_both_want(before: Schema, after: Schema) -> Schema:

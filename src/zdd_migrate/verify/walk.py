@@ -9,6 +9,7 @@ from zdd_migrate.model.verdict import Judgement, Verdict
 from zdd_migrate.plan.fingerprint import require_same_schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.bench import Bench, Say
+from zdd_migrate.verify.blame import failures
 from zdd_migrate.verify.code import Code, Effort
 from zdd_migrate.verify.forward import walk_plan
 from zdd_migrate.verify.judge import Limits, judge
@@ -106,4 +107,6 @@ def _verdict(bench: Bench) -> Verdict:
         laws=tuple(bench.laws),
         rollbacks=tuple(bench.rollbacks),
         notes=tuple(notes),
+        failures=failures(bench.plan, bench.trials, bench.laws, bench.rollbacks),
+        timeline=bench.clock.timeline(),
     )
