@@ -21,7 +21,7 @@ from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.stage import Stage
 from zdd_migrate.verify.versions import Session, SyntheticSession
 from zdd_migrate.verify.watching import Watcher
-from zdd_migrate.verify.workers import Crew
+from zdd_migrate.verify.workers import Crew, WorkSession
 
 Say = Callable[[str], None]
 
@@ -114,7 +114,7 @@ class Bench:
             for version in code.of(name):
                 if version.has_work:
                     session = version.open(self.server, database, self.crew)
-                    if not session.whole_runs:
+                    if isinstance(session, WorkSession):
                         session.recorder.listener = partial(self.clock.beat, label(version))
                     opened[label(version)] = session
         return opened
