@@ -22,9 +22,9 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Span, Suppression
 from zdd_migrate.operations.add_column import AddColumn
 from zdd_migrate.operations.add_enum_value import AddEnumValue
-from zdd_migrate.operations.base import DEFAULT_PG, Operation
+from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation
 from zdd_migrate.operations.drop_constraint import DropConstraint
-from zdd_migrate.operations.walk import Explained, replay, walk
+from zdd_migrate.operations.walk import Explained, replay, unfold, walk
 from zdd_migrate.rulebook import Rule, load_rules
 
 #: what a way back does on purpose: rules about breaking the running code and about losing data
@@ -103,8 +103,9 @@ class Checker:
                 report.not_understood += 1
             if migration.planned:
                 continue
-            for operation, effects in explained.parts:
-                found.extend(self._judge(explained, operation, effects, story))
+            for one in unfold(explained):
+                for operation, effects in one.parts:
+                    found.extend(self._judge(one, operation, effects, story))
             _tell(story, explained)
         findings = [f.finding for f in _once(found) if f.still is None or f.still(schema)]
         if migration.direction == "down":
@@ -154,7 +155,7 @@ class Checker:
             severity=self._severity(rule, span.path, graded),
             span=span,
             statement=case.explained.statement.sql,
-            message=message,
+            message=message + _where(case),
             fix=_fill(rule.fix, facts),
             relation=facts.get("relation") or None,
             assumed=assumed,
@@ -228,6 +229,22 @@ class Checker:
             if fnmatch(path, glob)
             for rule in table.get("ignore", ())
         )
+
+
+def _where(case: Case) -> str:
+    """Where in the statement: the place that was not understood, the body that holds it."""
+    parts = []
+    operation, statement = case.operation, case.explained.statement
+    span = statement.span
+    offset = operation.offset if isinstance(operation, NotUnderstood) else 0
+    if offset and span.end - span.start >= len(statement.sql):
+        at = span.inner(statement.sql, offset, offset + 1)
+        parts.append(f"at line {at.line}, column {at.column}")
+    if operation.hidden is not None:
+        parts.append(f"in {operation.hidden.where}")
+        if not operation.hidden.certain:
+            parts.append("where it may not run")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _tell(story: Story, explained: Explained) -> None:

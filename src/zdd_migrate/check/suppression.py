@@ -42,10 +42,13 @@ def _suppresses(migration: Migration, suppression: Suppression, finding: Finding
 
 
 def _first_line(migration: Migration, finding: Finding) -> int:
-    """The first line a suppression of this statement may stand on: after the one before it."""
+    """The first line a suppression of this statement may stand on: after the one before it.
+
+    For a statement in a body that is after the statement before the one that holds the body.
+    """
     previous = 0
     for statement in migration.statements:
-        if statement.span.start >= finding.span.start:
+        if statement.span.end >= finding.span.end:
             break
         previous = statement.span.end_line
     return previous + 1 if previous < finding.span.line else finding.span.line

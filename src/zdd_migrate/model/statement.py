@@ -22,6 +22,21 @@ class Span:
     start: int = 0
     end: int = 0
 
+    def inner(self, sql: str, start: int, end: int) -> Span:
+        """The span of a stretch of `sql`, whose own span this is; end exclusive."""
+        line, column = self._place(sql, start)
+        end_line, end_column = self._place(sql, max(start, end - 1))
+        return Span(
+            self.path, line, column, end_line, end_column, self.start + start, self.start + end
+        )
+
+    def _place(self, sql: str, offset: int) -> tuple[int, int]:
+        before = sql[:offset]
+        down = before.count("\n")
+        if down == 0:
+            return self.line, self.column + offset
+        return self.line + down, offset - before.rindex("\n")
+
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
@@ -50,7 +65,7 @@ class Statement:
 
     `in_transaction` is whether the tool that runs this file will run it inside a transaction
     block; `transaction` numbers the block, so that statements that commit together share it.
-    `source` is `do_block` or `function` for SQL found inside a body, with `confidence` below 1.
+    `source` is `do_block` or `function` for SQL found inside a body.
     """
 
     sql: str

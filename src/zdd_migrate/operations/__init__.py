@@ -45,6 +45,7 @@ ROOMS: tuple[str, ...] = (
     "alter_sequence",
     "alter_type",
     "attach_partition",
+    "call",
     "comment",
     "copy_data",
     "create_function",

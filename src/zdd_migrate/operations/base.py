@@ -49,15 +49,33 @@ class Situation:
             self.assumed.append(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Where an operation stands that was found inside a body of code.
+
+    `sql` is its own text, `offset` where that begins in the text of the statement that holds it
+    (None: in another statement's, which this one calls). `certain` is whether it runs whenever the
+    body does; under a condition, in a loop or guarded by EXCEPTION it only may. `where` names the
+    body: `the DO block`, `f()`.
+    """
+
+    sql: str
+    offset: int | None
+    certain: bool
+    where: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One thing a statement does. Subclasses live in their own room, one file each.
 
     `relation` is the object it is about, as the source wrote it (schema None when unqualified).
+    `hidden` is set on what was found in a body of code.
     """
 
     kind: ClassVar[str] = "operation"
     relation: QName | None = None
+    hidden: Hidden | None = None
 
     def effects(self, at: Situation) -> Effects:
         """What Postgres does, asserted against measured servers. Pure; `at` is not changed."""

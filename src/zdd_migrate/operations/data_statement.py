@@ -17,7 +17,8 @@ from zdd_migrate.grammar.queries import parse_query, relations_read
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.plan import Phase
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
+from zdd_migrate.operations.bodies import with_calls
 from zdd_migrate.operations.rows import row_locks, scanned
 
 Verb = Literal["insert", "update", "delete", "merge", "select"]
@@ -74,6 +75,9 @@ class DataStatement(Operation):
     def plan(self, draft: Draft) -> None:
         """A simple UPDATE becomes a batched backfill; anything else runs as it is, in migrate."""
         if self.verb == "select":
+            if (doing := _done_by_calls(self, draft)) is not None:
+                draft.refuse(*doing)
+                return
             draft.note("a SELECT of the migration is left out of the plan: it changes nothing")
             return
         relation = draft.resolve(self.relation)
@@ -102,6 +106,20 @@ class DataStatement(Operation):
             f"the {self.verb.upper()} on {relation} is not taken back by undo: its rows stay as it "
             "leaves them"
         )
+
+
+def _done_by_calls(operation: DataStatement, draft: Draft) -> tuple[str, str] | None:
+    """Why a SELECT cannot be left out: the functions it calls change something, or may."""
+    from zdd_migrate.operations import read_statement  # the dispatch table holds this room
+
+    for found in with_calls((operation,), draft.schema, read_statement)[1:]:
+        if isinstance(found, NotUnderstood):
+            return f"not understood: {found.reason}", "write its statements out"
+        if not isinstance(found, DataStatement) or found.verb != "select":
+            where = found.hidden.where if found.hidden is not None else "a function"
+            reason = f"the SELECT calls {where}, which does {found.kind.replace('_', ' ')}"
+            return reason, "write its statements out, so that each can be planned"
+    return None
 
 
 def _read(cursor: Cursor) -> DataStatement:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from zdd_migrate.model.effects import Effects, merge
 from zdd_migrate.model.locks import LockMode, strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
-from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
+from zdd_migrate.operations import read_statement
+from zdd_migrate.operations.base import (
+    DEFAULT_PG,
+    Hidden,
+    NotUnderstood,
+    Operation,
+    Situation,
+)
+from zdd_migrate.operations.bodies import with_calls
 from zdd_migrate.operations.refusals import refusal
 from zdd_migrate.operations.set_parameter import SetParameter
 from zdd_migrate.operations.waiting import blocked_indirectly
@@ -49,7 +58,7 @@ def replay(statements: Iterable[Statement], schema: Schema) -> None:
     """
     schema.new_session()
     for statement in statements:
-        for operation in statement.operations:
+        for operation in with_calls(statement.operations, schema, read_statement):
             if isinstance(operation, NotUnderstood):
                 at = f"{statement.span.path}:{statement.span.line}"
                 schema.gaps.append(f"{at}: {operation.reason}")
@@ -71,24 +80,27 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
             transaction = statement.transaction
             held, enum_values = {}, set()
             schema.search_path, schema.settings = session[0], dict(session[1])
-        types_before = set(schema.types) if _makes_type(statement) else None
+        operations = with_calls(statement.operations, schema, read_statement)
+        types_before = set(schema.types) if _makes_type(operations) else None
         situation = Situation(
             schema=schema,
             pg=pg,
             in_transaction=statement.in_transaction,
             created=created,
             held=dict(held),
-            siblings=statement.operations,
+            siblings=operations,
             enum_values_added=enum_values,
             created_types=created_types,
         )
-        before = schema.copy() if len(statement.operations) > 1 else None
+        before = schema.copy() if len(operations) > 1 else None
         parts: list[tuple[Operation, Effects]] = []
         pending_created: set[QName] = set()
-        last = len(statement.operations) - 1
-        failed = False
-        for i, operation in enumerate(statement.operations):
+        last = len(operations) - 1
+        failed = skipped = False
+        for i, operation in enumerate(operations):
             situation.assumed = []
+            if operation.hidden is not None:
+                _enter_body(situation, parts, created | pending_created)
             refused = refusal(operation, situation)
             if refused is not None and not refused.rows_decide:
                 effects = Effects(error=refused)
@@ -97,9 +109,14 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
                 effects = replace(effects, error=effects.error or refused)
             if situation.assumed:
                 effects = replace(effects, assumed=(*effects.assumed, *situation.assumed))
+            skipped = _may_not_run(operation) and _is_about_being_there(effects)
+            if skipped:  # the condition it stands under is there for just that
+                parts.append((operation, Effects()))
+                continue
             parts.append((operation, effects))
             failed = failed or effects.error is not None
-            pending_created.update(operation.created(schema))
+            if schema.complete or not _may_not_run(operation):
+                pending_created.update(operation.created(schema))
             if i != last and not failed:
                 operation.apply(schema)
         merged = merge(effects for _, effects in parts)
@@ -115,21 +132,18 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
             held=dict(held),
             pg=pg,
         )
-        if statement.operations and not failed:
-            statement.operations[last].apply(schema)
+        if operations and not failed and not skipped:
+            operations[last].apply(schema)
         if not any(isinstance(o, SetParameter) and o.local for o in statement.operations):
             session = _beyond_transaction(statement, schema, session)
         created |= pending_created
         if types_before is not None:
             created_types |= set(schema.types) - types_before
         if statement.in_transaction:
-            for relation, mode in merged.locks.items():
-                stronger = strongest(held.get(relation), mode)
-                assert stronger is not None
-                held[relation] = stronger
+            _hold(held, merged)
             enum_values |= {
                 added
-                for operation in statement.operations
+                for operation in operations
                 if (added := getattr(operation, "enum_value", None)) is not None
             }
 
@@ -151,8 +165,76 @@ def _beyond_transaction(
     return path, settings
 
 
-def _makes_type(statement: Statement) -> bool:
-    return any(operation.kind.startswith("create_") for operation in statement.operations)
+def _enter_body(
+    situation: Situation, parts: Sequence[tuple[Operation, Effects]], created: set[QName]
+) -> None:
+    """A body runs inside a transaction, holding what its own statements locked and made so far."""
+    situation.in_transaction = True
+    situation.created = created
+    for _, effects in parts:
+        _hold(situation.held, effects)
+
+
+def _may_not_run(operation: Operation) -> bool:
+    return operation.hidden is not None and not operation.hidden.certain
+
+
+#: duplicate and undefined tables, columns, objects, schemas, functions
+_BEING_THERE = frozenset("42P07 42701 42710 42P06 42723 42P01 42703 42704 3F000 42883".split())
+
+
+def _is_about_being_there(effects: Effects) -> bool:
+    """Whether a statement fails because something is there already, or is not."""
+    return effects.error is not None and effects.error.sqlstate in _BEING_THERE
+
+
+def _hold(held: dict[QName, LockMode], effects: Effects) -> None:
+    for relation, mode in effects.locks.items():
+        stronger = strongest(held.get(relation), mode)
+        assert stronger is not None
+        held[relation] = stronger
+
+
+def unfold(explained: Explained) -> Iterator[Explained]:
+    """A statement, and each statement of the bodies it runs as if that stood alone."""
+    if all(operation.hidden is None for operation, _ in explained.parts):
+        yield explained
+        return
+    held, created = dict(explained.held), set(explained.created)
+    for place, group in groupby(explained.parts, key=lambda part: part[0].hidden):
+        parts = tuple(group)
+        if place is None:
+            yield replace(explained, parts=parts)
+            continue
+        statement = inner_statement(explained.statement, place, tuple(o for o, _ in parts))
+        yield replace(
+            explained, statement=statement, parts=parts, held=dict(held), created=frozenset(created)
+        )
+        for operation, effects in parts:
+            _hold(held, effects)
+            created.update(operation.created(explained.schema))
+
+
+def inner_statement(
+    statement: Statement, place: Hidden, operations: tuple[Operation, ...]
+) -> Statement:
+    """A statement of a body, with its own text and lines where these are in the same file."""
+    span = statement.span
+    if place.offset is not None and span.end - span.start >= len(statement.sql):
+        span = span.inner(statement.sql, place.offset, place.offset + len(place.sql))
+    return replace(
+        statement,
+        sql=place.sql or statement.sql,
+        span=span,
+        operations=operations,
+        in_transaction=True,
+        source="do_block" if place.offset is not None else "function",
+        understood=not any(isinstance(o, NotUnderstood) for o in operations),
+    )
+
+
+def _makes_type(operations: Iterable[Operation]) -> bool:
+    return any(operation.kind.startswith("create_") for operation in operations)
 
 
 def _failed(effects: Effects) -> Effects:
