@@ -25,6 +25,9 @@ EXAMPLES = [(rule, example) for rule in own_rules() for example in rule.examples
 #: rules without an unsafe example of their own, and why
 NO_EXAMPLE = {
     "ZDD109": "the net below all others: it speaks where no rule knows better",
+    "ZDD240": "found in the queries that come with --queries",
+    "ZDD241": "found in the queries that come with --queries",
+    "ZDD242": "found in the queries that come with --queries",
     "ZDD903": "found by what a file is, not by a statement",
 }
 

@@ -317,3 +317,25 @@ def test_a_missing_extension_names_itself(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "nowhere_to_be_found" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_running_codes_queries_are_traced_by_check_and_plan(files: Path) -> None:
+    """Without any server: the query that breaks, at its own place; from the configuration too."""
+    (files / "queries.sql").write_text("SELECT id FROM users;\nSELECT user_name FROM users;\n")
+    arguments = ("migration.sql", "--schema", "before.sql")
+    checked = run("check", *arguments, "--queries", "queries.sql", "--format", "json", cwd=files)
+    found = [f for f in json.loads(checked.stdout)["findings"] if f["rule"] == "ZDD240"]
+    planned = run("plan", *arguments, "--queries", "queries.sql", cwd=files)
+    (files / "zdd-migrate.toml").write_text('[versions.old]\nqueries = "queries.sql"\n')
+    configured = run("plan", *arguments, "--format", "json", cwd=files)
+    rules = [f["rule"] for f in json.loads(configured.stdout)["findings"]]
+    missing = run("check", *arguments, "--queries", "gone.sql", cwd=files)
+
+    assert [(f["path"], f["line"], f["statement"]) for f in found] == [
+        ("queries.sql", 2, "SELECT user_name FROM users")
+    ]
+    assert checked.returncode == 1
+    assert "1 of 2 queries must be gone from the running code before contract" in planned.stdout
+    assert "ZDD240" in rules
+    assert missing.returncode == 2
+    assert missing.stderr.strip() == "zdd-migrate: gone.sql: no such file with queries"

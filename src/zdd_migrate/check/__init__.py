@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
+from zdd_migrate.check.breaking import Affected, Watch
 from zdd_migrate.check.suppression import suppress
 from zdd_migrate.checks import CHECKS
 from zdd_migrate.checks.case import Case, Check, Still, Story
@@ -18,6 +19,7 @@ from zdd_migrate.model.cost import grade_work, in_bytes, in_words, work
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.finding import Finding, Report, Severity
 from zdd_migrate.model.names import QName
+from zdd_migrate.model.query import Query
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Span, Suppression
 from zdd_migrate.operations.add_column import AddColumn
@@ -52,8 +54,10 @@ class Checker:
         pg: int = DEFAULT_PG,
         rules: Sequence[Rule] | None = None,
         checks: Mapping[str, Check] | None = None,
+        queries: Sequence[Query] = (),
     ) -> None:
         self.config = config
+        self.queries = queries
         self.pg = pg
         self.prices = config.prices
         self.checks: dict[str, Check] = {**CHECKS, **(checks or {})}
@@ -76,10 +80,12 @@ class Checker:
     def run(self, migrations: Iterable[Migration], schema: Schema) -> Report:
         """Check migrations in order; `schema` is changed in place as they are applied."""
         report = Report()
+        watch = Watch.of(self.queries, schema)
         for migration in migrations:
             report.files += 1
             report.statements += len(migration.statements)
-            report.findings.extend(self._check(migration, schema, report))
+            report.findings.extend(self._check(migration, schema, report, watch))
+        report.findings.extend(self._of_query(one) for one in watch.affected())
         return report
 
     def run_all(
@@ -95,7 +101,9 @@ class Checker:
                     replay(migration.statements, schema)
         return report
 
-    def _check(self, migration: Migration, schema: Schema, report: Report) -> list[Finding]:
+    def _check(
+        self, migration: Migration, schema: Schema, report: Report, watch: Watch
+    ) -> list[Finding]:
         found: list[_Found] = []
         story = Story()
         for explained in walk(migration, schema, pg=self.pg):
@@ -107,6 +115,8 @@ class Checker:
                 for operation, effects in one.parts:
                     found.extend(self._judge(one, operation, effects, story))
             _tell(story, explained)
+            if migration.direction == "up":
+                watch.see(explained)
         findings = [f.finding for f in _once(found) if f.still is None or f.still(schema)]
         if migration.direction == "down":
             findings = [f for f in findings if not f.rule.startswith(_FORWARD_ONLY)]
@@ -212,6 +222,24 @@ class Checker:
             statement="",
             message=_fill(rule.message, {"problem": message}),
             fix=_fill(rule.fix, {"problem": message}),
+        )
+
+    def _of_query(self, one: Affected) -> Finding:
+        """A query of running code, and what becomes of it."""
+        rule = self._rule[one.rule]
+        facts = {"cause": one.cause, "why": one.why, "sqlstate": one.sqlstate}
+        query = one.query
+        lines = query.sql.split("\n")
+        end = query.line + len(lines) - 1
+        return Finding(
+            rule=rule.id,
+            name=rule.name,
+            severity=self._severity(rule, query.path, None),
+            span=Span(query.path, query.line, 1, end, max(1, len(lines[-1]))),
+            statement=query.sql,
+            message=_fill(rule.message, facts),
+            fix=_fill(rule.fix, facts),
+            relation=one.relation,
         )
 
     def _unused(self, migration: Migration, suppression: Suppression) -> Finding | None:

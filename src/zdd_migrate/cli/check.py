@@ -11,8 +11,10 @@ from zdd_migrate.cli.options import (
     config_for,
     format_option,
     pg_option,
+    queries_option,
     quiet_option,
     read_migrations,
+    read_queries,
     schema_option,
     source_option,
     starting_schema,
@@ -32,6 +34,7 @@ from zdd_migrate.operations.base import DEFAULT_PG
 @click.option("--history", metavar="DIR", help="Earlier migrations, replayed as the schema.")
 @pg_option
 @source_option
+@queries_option
 @click.option(
     "--fail-on",
     type=click.Choice(("error", "warning", "info", "never")),
@@ -47,6 +50,7 @@ def command(
     history: str | None,
     pg_version: int | None,
     source: str | None,
+    queries: tuple[str, ...],
     fail_on: str | None,
     format_: str,
     quiet: bool,
@@ -55,7 +59,8 @@ def command(
     config = config_for(paths)
     pg = pg_version or config.pg_version or DEFAULT_PG
     source = source or config.source
-    report = _check(paths, config, schema, history, source, pg)
+    checker = Checker(config, pg=pg, queries=read_queries(queries, config))
+    report = _check(checker, paths, config, schema, history, source, pg)
     if format_ != "text":
         text = render(report, format_, [p for p in paths if not Path(p).is_dir()])
         if text:
@@ -68,6 +73,7 @@ def command(
 
 
 def _check(
+    checker: Checker,
     paths: tuple[str, ...],
     config: Config,
     schema: str | None,
@@ -76,7 +82,6 @@ def _check(
     pg: int,
 ) -> Report:
     """Files given one by one are checked where they stand; anything else as one history."""
-    checker = Checker(config, pg=pg)
     named = schema or history or config.schema or config.history
     code = source in ("alembic", "django")
     if not named and not code and all(p.endswith(".sql") and Path(p).is_file() for p in paths):

@@ -13,6 +13,7 @@ import click
 
 from zdd_migrate.config import Config, load
 from zdd_migrate.errors import InputError
+from zdd_migrate.model.query import Query
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration
 from zdd_migrate.operations.base import DEFAULT_PG, SUPPORTED_PG
@@ -43,6 +44,26 @@ pg_option = click.option(
 source_option = click.option(
     "--source", metavar="KIND", help="Layout of the migrations (default: detected)."
 )
+
+
+queries_option = click.option(
+    "--queries",
+    multiple=True,
+    metavar="FILE",
+    help="The running code's queries: SQL, a pg_stat_statements export, a server log (repeatable).",
+)
+
+
+def read_queries(given: Sequence[str], config: Config) -> tuple[Query, ...]:
+    """The queries of `--queries`, else those that the configuration names for the old code."""
+    configured = config.versions.get("old", {}).get("queries", ())
+    if not given and not configured:
+        return ()
+    from zdd_migrate.reading.queries import read_queries as read
+
+    names = [configured] if isinstance(configured, str) else configured
+    paths = [Path(g) for g in given] or [config.root / name for name in names]
+    return read(paths).queries
 
 
 def config_for(paths: Sequence[str]) -> Config:

@@ -13,8 +13,10 @@ from zdd_migrate.cli.options import (
     config_for,
     format_option,
     pg_option,
+    queries_option,
     quiet_option,
     read_migrations,
+    read_queries,
     schema_option,
     source_option,
     starting_schema,
@@ -43,6 +45,7 @@ from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
 @click.option("--up", multiple=True, metavar="T.C=EXPR", help="New column from the old row.")
 @click.option("--down", multiple=True, metavar="T.C=EXPR", help="Old column from the new row.")
 @click.option("--fill", multiple=True, metavar="T.C=EXPR", help="Value where none is known.")
+@queries_option
 @format_option("text", "json", "alembic")
 @quiet_option
 @click.pass_context
@@ -58,6 +61,7 @@ def command(
     up: tuple[str, ...],
     down: tuple[str, ...],
     fill: tuple[str, ...],
+    queries: tuple[str, ...],
     format_: str,
     quiet: bool,
 ) -> None:
@@ -87,15 +91,22 @@ def command(
         from zdd_migrate.plan.directory import write
 
         write(plan, Path(output))
+    checker = Checker(config, pg=pg, queries=read_queries(queries, config))
     if format_ == "json":
         from zdd_migrate.formats.findings_json import finding_to_dict
         from zdd_migrate.formats.plan_json import to_json
 
-        report = Checker(config, pg=pg).run(migrations, start.copy())
+        report = checker.run(migrations, start.copy())
         result = {**to_json(plan), "findings": [finding_to_dict(f) for f in report.findings]}
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(_text(plan, output))
+        if checker.queries:
+            from zdd_migrate.formats import queries_text
+
+            report = checker.run(migrations, start.copy())
+            found = queries_text.render(report, len(checker.queries), style=style, width=width())
+            click.echo(f"\n{found}")
     ctx.exit(EXIT_FINDINGS if unplanned else 0)
 
 
