@@ -52,9 +52,7 @@ def look(database: str) -> dict[str, str]:
 def run_all(plan: Path, database: str) -> None:
     """Every phase."""
     for phase in Phase:
-        run_phase(
-            plan, phase, database, approve=True, approve_drop=True, early=True, policy=QUICK
-        )
+        run_phase(plan, phase, database, approve=True, approve_drop=True, early=True, policy=QUICK)
 
 
 def test_the_end_is_the_plain_migrations(plan: Path, shop_db: str, pg_server: object) -> None:
