@@ -17,6 +17,7 @@ SHARED = {
     "bounds",
     "builtins",
     "facts",
+    "heads",
     "refusals",
     "rows",
     "waiting",
@@ -45,15 +46,26 @@ def test_every_room_is_listed() -> None:
     assert list(operations.ROOMS) == sorted(operations.ROOMS)
 
 
+def test_heads_are_what_the_rooms_read() -> None:
+    """Words lead to the room that reads them, without importing the others."""
+    for table in ("READS", "TABLE_ACTIONS", "COLUMN_ACTIONS"):
+        written = getattr(operations.heads, table)
+        assert written == operations.offered(table), f"{table}: run python tools/heads"
+
+
 def test_check_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
-    """`check` imports click, sqlglot and our own code: no driver, ORM, YAML or terminal library."""
+    """`check` imports click and our own code: no driver, ORM, YAML or terminal library, no planning,
+    and sqlglot where an expression or a query is to be understood.
+    """
     migration = tmp_path / "1.sql"
     migration.write_text("ALTER TABLE users ADD COLUMN a int;\n")
     program = (
         "import sys\n"
         "from zdd_migrate.cli import cli\n"
         f"cli.main(['check', {str(migration)!r}, '--fail-on', 'never'], standalone_mode=False)\n"
-        "heavy = {'sqlalchemy', 'alembic', 'psycopg', 'rich', 'yaml'} & set(sys.modules)\n"
+        "heavy = {'sqlalchemy', 'alembic', 'psycopg', 'rich', 'yaml', 'sqlglot', 'hashlib',\n"
+        "         'zdd_migrate.model.plan', 'zdd_migrate.blocks.draft',\n"
+        "         'zdd_migrate.operations.create_view'} & set(sys.modules)\n"
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)\n"
     )
 

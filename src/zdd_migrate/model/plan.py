@@ -4,28 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-
-
-class Phase(Enum):
-    """The four phases, in order.
-
-    expand adds what new code needs; migrate fills and validates data; switch releases the new
-    code; contract removes and restricts what only old code could live with.
-    """
-
-    EXPAND = "expand"
-    MIGRATE = "migrate"
-    SWITCH = "switch"
-    CONTRACT = "contract"
-
-    @property
-    def number(self) -> int:
-        """1 for expand to 4 for contract."""
-        return list(Phase).index(self) + 1
+from zdd_migrate.model.phase import Phase as Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,19 +6,21 @@ A room offers what it reads in up to three tables, keyed by the leading words:
 - `TABLE_ACTIONS`: actions of ALTER TABLE (`"DROP CONSTRAINT"`),
 - `COLUMN_ACTIONS`: what follows `ALTER [COLUMN] name` (`"SET NOT"`).
 
-Adding an operation is one file and one line in `ROOMS`.
+Adding an operation is one file and one line in `ROOMS`; `python tools/heads` then writes down which
+words lead to which room, so that only the rooms that a migration needs are imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.objects import RELATIONS
 from zdd_migrate.grammar.tokens import NUMBER
-from zdd_migrate.operations.alter_sequence import at_sequence_option, read_alter_sequence
+from zdd_migrate.operations import heads
 from zdd_migrate.operations.base import (
     ActionReader,
     ColumnActionReader,
@@ -86,21 +88,32 @@ ROOMS: tuple[str, ...] = (
 )
 
 _MOST_WORDS = 5
-_READS: dict[str, StatementReader] = {}
-_TABLE_ACTIONS: dict[str, ActionReader] = {}
-_COLUMN_ACTIONS: dict[str, ColumnActionReader] = {}
 
-for _name in ROOMS:
-    _room = import_module(f"{__name__}.{_name}")
-    for _table, _offered in (
-        (_READS, getattr(_room, "READS", {})),
-        (_TABLE_ACTIONS, getattr(_room, "TABLE_ACTIONS", {})),
-        (_COLUMN_ACTIONS, getattr(_room, "COLUMN_ACTIONS", {})),
-    ):
-        _twice = _table.keys() & _offered.keys()
-        if _twice:
-            raise ImportError(f"operations.{_name} reads what another room reads: {sorted(_twice)}")
-        _table.update(_offered)
+
+def offered(table: str) -> dict[str, str]:
+    """Words → the room that reads them, asked of the rooms themselves (it imports them all)."""
+    found: dict[str, str] = {}
+    for room in ROOMS:
+        for words in getattr(import_module(f"{__name__}.{room}"), table, {}):
+            if words in found:
+                raise ImportError(f"operations.{room} and {found[words]} both read {words}")
+            found[words] = room
+    return found
+
+
+_readers: dict[tuple[str, str], Any] = {}
+
+
+def _reader(table: str, rooms: dict[str, str], words: str) -> Any:
+    """What reads a statement or action that begins with these words; None where nobody does."""
+    room = rooms.get(words)
+    if room is None:
+        return None
+    reader = _readers.get((table, words))
+    if reader is None:
+        reader = getattr(import_module(f"{__name__}.{room}"), table)[words]
+        _readers[table, words] = reader
+    return reader
 
 
 def read_statement(sql: str) -> tuple[Operation, ...]:
@@ -119,7 +132,7 @@ def read_statement(sql: str) -> tuple[Operation, ...]:
 def _read(cursor: Cursor) -> Iterable[Operation]:
     words = [cursor.up(i) for i in range(_MOST_WORDS)]
     for count in range(_MOST_WORDS, 0, -1):
-        reader = _READS.get(" ".join(words[:count]))
+        reader: StatementReader | None = _reader("READS", heads.READS, " ".join(words[:count]))
         if reader is not None:
             read = reader(cursor)
             break
@@ -156,8 +169,11 @@ def _read_alter_relation(cursor: Cursor, object_: str) -> list[Operation]:
         cursor.expect(")")
     cursor.accept("*")
     target = Target(relation, object_, only, if_exists)
-    if object_ == "SEQUENCE" and at_sequence_option(cursor):
-        return [read_alter_sequence(cursor, target)]
+    if object_ == "SEQUENCE":
+        from zdd_migrate.operations.alter_sequence import at_sequence_option, read_alter_sequence
+
+        if at_sequence_option(cursor):
+            return [read_alter_sequence(cursor, target)]
     operations: list[Operation] = []
     while True:
         read = read_action(cursor, target)
@@ -174,12 +190,16 @@ def read_action(cursor: Cursor, target: Target) -> Operation | Iterable[Operatio
         numbered = target.object == "INDEX" and (t := cursor.token()) and t.kind == NUMBER
         column = cursor.next().text if numbered else cursor.name()
         for count in (2, 1):
-            reader = _COLUMN_ACTIONS.get(" ".join(cursor.up(i) for i in range(count)))
+            words = " ".join(cursor.up(i) for i in range(count))
+            reader: ColumnActionReader | None = _reader(
+                "COLUMN_ACTIONS", heads.COLUMN_ACTIONS, words
+            )
             if reader is not None:
                 return reader(cursor, target, column)
         raise cursor.unread("this change of a column is not known")
     for count in (3, 2, 1):
-        action = _TABLE_ACTIONS.get(" ".join(cursor.up(i) for i in range(count)))
+        words = " ".join(cursor.up(i) for i in range(count))
+        action: ActionReader | None = _reader("TABLE_ACTIONS", heads.TABLE_ACTIONS, words)
         if action is not None:
             return action(cursor, target)
     raise cursor.unread("this ALTER TABLE action is not known")

@@ -8,14 +8,9 @@ identity, a stored generated column, a domain with constraints.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.constraint import plan_added_constraint
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.fill import plan_filled
-from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
-from zdd_migrate.blocks.twin import make_not_null
 from zdd_migrate.grammar.constraints import ColumnDefinition, read_column_definition
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, volatility
@@ -23,7 +18,7 @@ from zdd_migrate.grammar.types import SERIALS, normalise_type, parse_type
 from zdd_migrate.model.effects import Break, Effects, PgError, merge
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema, Sequence, Table, UserType
 from zdd_migrate.operations.add_constraint import AddConstraint
 from zdd_migrate.operations.base import Operation, Situation, Target
@@ -34,6 +29,9 @@ from zdd_migrate.operations.facts import (
     sequences_read,
     tree,
 )
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +257,8 @@ class AddColumn(Operation):
         )
 
     def _plan_volatile(self, draft: Draft, relation: QName) -> None:
+        from zdd_migrate.blocks.twin import make_not_null
+
         name, column = draft.sql_name(relation), quote_ident(self.column)
         default = self.definition.default or ""
         self._plan_instant(
@@ -278,6 +278,8 @@ class AddColumn(Operation):
 
     def _plan_required(self, draft: Draft, relation: QName) -> None:
         """NOT NULL without a default: old code cannot give it, so somebody must say what it gets."""
+        from zdd_migrate.blocks.fill import plan_filled
+
         answer = draft.answer("fill", relation, self.column) or draft.answer(
             "up", relation, self.column
         )
@@ -319,6 +321,9 @@ class AddColumn(Operation):
 
     def _plan_numbered(self, draft: Draft, relation: QName) -> None:
         """serial and identity: a sequence, a default, numbers in batches, then the real thing."""
+        from zdd_migrate.blocks.naming import own
+        from zdd_migrate.blocks.twin import make_not_null
+
         d = self.definition
         name, column = draft.sql_name(relation), quote_ident(self.column)
         type_ = SERIALS.get(d.type.lower(), d.type)
@@ -385,6 +390,8 @@ class AddColumn(Operation):
 
     def _plan_inline(self, draft: Draft, relation: QName) -> None:
         """Inline constraints by themselves. Old code does not write the column: nothing breaks."""
+        from zdd_migrate.blocks.constraint import plan_added_constraint
+
         table = draft.table(relation)
         taken = {c.name for c in table.constraints} if table is not None else set()
         restricted = draft.restricts_old

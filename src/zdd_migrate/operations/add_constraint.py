@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.constraint import plan_added_constraint
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.constraints import (
     ConstraintDefinition,
     at_table_constraint,
@@ -38,6 +36,9 @@ from zdd_migrate.operations.facts import (
     partition_columns,
     tree,
 )
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 
@@ -377,6 +378,8 @@ class AddConstraint(Operation):
 
     def plan(self, draft: Draft) -> None:
         """In contract, for it restricts what old code may write."""
+        from zdd_migrate.blocks.constraint import plan_added_constraint
+
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         made = self.constraint.constraint(relation, _taken(table))

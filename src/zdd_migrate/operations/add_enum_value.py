@@ -7,15 +7,17 @@ know it may choke on reading it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident
-from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze
@@ -20,11 +17,14 @@ from zdd_migrate.grammar.types import Type, normalise_type, parse_type
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Table
 from zdd_migrate.operations.add_column import constrained_domain
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import cached_plans, leaves, owned_sequences, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +266,9 @@ class AlterColumnType(Operation):
         self._plan_twin(draft, relation, table, column)
 
     def _plan_twin(self, draft: Draft, relation: QName, table: Table, column: Column) -> None:
+        from zdd_migrate.blocks.naming import own
+        from zdd_migrate.blocks.twin import Twin, plan_twin
+
         if table.primary_key is not None and self.column in table.primary_key.columns:
             draft.refuse(
                 f"{self.column} is in the primary key of {relation}",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.constraints import ConstraintDefinition, read_table_constraint
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Schema, UserType
 from zdd_migrate.operations.alter_object import read_change
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.rename_object import RenameObject
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 Act = Literal[
     "set default", "drop default", "set not null", "drop not null", "add", "drop", "validate"

@@ -6,10 +6,8 @@ Each can get another name, owner or schema; what else it has is its own, and loc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.shim import plan_function_shim, plan_type_shim
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.objects import (
     CALLABLES,
@@ -24,10 +22,13 @@ from zdd_migrate.grammar.objects import (
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.facts import owned_by
 from zdd_migrate.operations.rename_object import USES, RenameObject
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,8 @@ class AlterObject(Operation):
 
     def _plan_moved(self, draft: Draft) -> bool:
         """In both schemas until contract, where something can stand in for it."""
+        from zdd_migrate.blocks.shim import plan_function_shim, plan_type_shim
+
         if self.relation is None or self.to is None:
             return False
         if self.object in ("TYPE", "DOMAIN"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.effects import Break, Effects, PgError, merge
@@ -17,6 +16,9 @@ from zdd_migrate.operations.alter_column_type import AlterColumnType
 from zdd_migrate.operations.alter_object import AlterObject, read_change
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.rename_object import RenameObject
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 Act = Literal["add", "drop", "retype", "rename"]
 

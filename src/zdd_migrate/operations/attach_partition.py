@@ -7,19 +7,21 @@ partition that may hold its rows, are kept from everybody while they are read.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.bounds import fits, misses
 from zdd_migrate.operations.create_table import read_bound
 from zdd_migrate.operations.facts import alike, built_on, leaves, partition_copies, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
@@ -16,9 +15,12 @@ from zdd_migrate.grammar.tokens import STRING
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Function, Schema
 from zdd_migrate.operations.base import Key, Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import own
-from zdd_migrate.blocks.partitioned import IndexShape, index_words, plan_partitioned_index
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
-from zdd_migrate.blocks.twin import index_copy_sql
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Index, Schema
 from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.facts import built_on, index_copies, index_default_name, leaves, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +223,8 @@ class CreateIndex(Operation):
 
     def _plan_partitioned(self, draft: Draft, relation: QName) -> None:
         """Put together of indexes on the partitions; on ONLY the parent, as it stands."""
+        from zdd_migrate.blocks.partitioned import IndexShape, index_words, plan_partitioned_index
+
         name = self.index_name(draft.schema)
         if self.only:
             draft.as_written(
@@ -273,6 +274,9 @@ class CreateIndex(Operation):
 
     def _replace(self, draft: Draft, relation: QName, name: QName, was: Index) -> None:
         """The new one beside the old one; then it takes the name; then the old one goes."""
+        from zdd_migrate.blocks.naming import own
+        from zdd_migrate.blocks.twin import index_copy_sql
+
         unique = "UNIQUE " if self.unique else ""
         phase = Phase.CONTRACT if self.unique else Phase.EXPAND
         draft.restricts_old = draft.restricts_old or self.unique or was.unique

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
@@ -13,9 +12,12 @@ from zdd_migrate.grammar.tokens import NUMBER
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Schema, Sequence, UserType
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

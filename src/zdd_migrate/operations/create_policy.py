@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
@@ -14,10 +12,13 @@ from zdd_migrate.grammar.queries import relations_read
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Policy, Schema
 from zdd_migrate.operations.alter_object import read_change
 from zdd_migrate.operations.base import Key, Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 
@@ -101,6 +102,8 @@ class CreatePolicy(Operation):
 
     def _replace(self, draft: Draft, relation: QName) -> None:
         """Beside the old one, so that either version sees its rows; alone at contract."""
+        from zdd_migrate.blocks.naming import own
+
         table = draft.start.tables.get(draft.present(relation))
         was = (
             next((p for p in table.policies if p.name == self.policy.name), None) if table else None

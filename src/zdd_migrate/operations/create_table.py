@@ -8,9 +8,8 @@ default partition), a query ACCESS SHARE on what it reads.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.constraints import (
     ColumnDefinition,
@@ -25,11 +24,14 @@ from zdd_migrate.grammar.queries import relations_read
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Sequence, Table
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.bounds import misses
 from zdd_migrate.operations.facts import foreign_key_break, partition_copies
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 Persistence = Literal["permanent", "unlogged", "temporary"]
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.grammar.queries import parse_query, relations_read
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import with_calls
 from zdd_migrate.operations.rows import row_locks, scanned
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 Verb = Literal["insert", "update", "delete", "merge", "select"]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.objects import read_name, read_operator
 from zdd_migrate.model.effects import Effects, PgError
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 #: kinds that are files or processes of the server, made outside any transaction
 _OUTSIDE = ("DATABASE", "TABLESPACE")

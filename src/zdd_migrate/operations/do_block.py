@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import STRING
 from zdd_migrate.model.effects import Effects
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import body_offset, hidden_operations
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 #: operations inside a block that may run as they stand, in expand
 _HARMLESS = ("create_type", "create_extension", "create_schema", "create_sequence", "set_parameter")

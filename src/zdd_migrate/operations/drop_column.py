@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.fill import plan_dropped_column
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.base import DEFAULT_PG, Operation, Situation, Target
 from zdd_migrate.operations.facts import cached_plans, column_gone, owned_sequences, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,8 @@ class DropColumn(Operation):
 
     def plan(self, draft: Draft) -> None:
         """Optional for new code in expand, out of use at contract, dropped at the very end."""
+        from zdd_migrate.blocks.fill import plan_dropped_column
+
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if draft.is_new(relation):

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.constraint import drop_constraint_step
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Schema, Table
 from zdd_migrate.operations.base import Key, Operation, Situation, Target
 from zdd_migrate.operations.facts import tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 
@@ -130,6 +131,8 @@ class DropConstraint(Operation):
 
     def plan(self, draft: Draft) -> None:
         """Relaxing: expand. Taking a unique index away: contract. Undone by adding it again."""
+        from zdd_migrate.blocks.constraint import drop_constraint_step
+
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
             draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.partitioned import IndexShape, index_words, rebuild
 from zdd_migrate.blocks.quoting import quote_qname
-from zdd_migrate.blocks.twin import index_copy_sql
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Index, Schema
 from zdd_migrate.operations.base import Key, Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 
@@ -117,6 +117,9 @@ class DropIndex(Operation):
 
     def _plan_partitioned(self, draft: Draft, name: QName, index: Index) -> None:
         """It cannot be dropped concurrently, but at once; the way back builds it piece by piece."""
+        from zdd_migrate.blocks.partitioned import IndexShape, index_words, rebuild
+        from zdd_migrate.blocks.twin import index_copy_sql
+
         draft.touches.setdefault(index.table)
         draft.restricts_old = draft.restricts_old or index.unique
         copy = index_copy_sql(index, name.name, "t", {})
@@ -144,6 +147,8 @@ class DropIndex(Operation):
 
 def create_again(index: Index, table_sql: str) -> str:
     """CREATE INDEX CONCURRENTLY that builds the index as it was."""
+    from zdd_migrate.blocks.twin import index_copy_sql
+
     return index_copy_sql(index, index.name.name, table_sql, {}).replace(
         "INDEX CONCURRENTLY ", "INDEX CONCURRENTLY IF NOT EXISTS ", 1
     )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class DropNotNull(Operation):
 
     def plan(self, draft: Draft) -> None:
         """In expand: new code needs it. Back by the validated check, once no NULL is left."""
+        from zdd_migrate.blocks.naming import own
+
         relation = draft.resolve(self.relation)
         name, column = draft.sql_name(relation), quote_ident(draft.column(relation, self.column))
         check = quote_ident(own(relation.name, self.column, "not_null"))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
-from zdd_migrate.blocks.trash import plan_trashed
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.objects import CALLABLES, KINDS, ON_TABLE, read_kind, read_name
@@ -19,12 +16,15 @@ from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema, Table, Trigger
 from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.create_function import argument_key
 from zdd_migrate.operations.create_policy import policy_sql
 from zdd_migrate.operations.facts import kind_of, owned_by, tree, views_over
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 _VIEWS = ("VIEW", "MATERIALIZED VIEW")
@@ -226,6 +226,8 @@ class DropObject(Operation):
     # -- what lives in a schema --------------------------------------------------------------
 
     def _plan_moved(self, draft: Draft, given: QName) -> None:
+        from zdd_migrate.blocks.trash import plan_trashed
+
         name, known = self._known(draft.schema, given)
         if known is False and draft.schema.complete and self.if_exists:
             draft.note(f"{self.object.lower()} {self.name} is not there: nothing to drop")
@@ -261,6 +263,8 @@ class DropObject(Operation):
 
     def _plan_owned_sequence(self, draft: Draft, name: QName) -> None:
         """A sequence that a column owns stays in its schema: only its name goes."""
+        from zdd_migrate.blocks.naming import own
+
         aside = name.sibling(own("old", name.name))
         old, there = quote_qname(name), quote_qname(aside)
         draft.sql(

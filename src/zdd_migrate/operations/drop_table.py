@@ -7,20 +7,20 @@ trash schema first, where one statement brings it back, and drop it later.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.constraint import drop_constraint_step
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
-from zdd_migrate.blocks.trash import plan_trashed, trashed
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.facts import kind_of, owned_sequences, tree, views_over
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 
@@ -110,6 +110,9 @@ class DropTable(Operation):
 
     def plan(self, draft: Draft) -> None:
         """Into the trash schema at contract, reversibly; dropped at the very end."""
+        from zdd_migrate.blocks.constraint import drop_constraint_step
+        from zdd_migrate.blocks.trash import plan_trashed, trashed
+
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if table is None:

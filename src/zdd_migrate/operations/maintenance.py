@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError, merge
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Index, Schema
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.facts import leaves, owned_sequences, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 _M = LockMode
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Publication, Schema
 from zdd_migrate.operations.alter_object import AlterObject, read_change
 from zdd_migrate.operations.base import Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

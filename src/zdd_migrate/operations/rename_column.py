@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident
-from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import rename_names
 from zdd_migrate.model.effects import Effects, PgError
@@ -21,6 +19,9 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import cached_plans, column_gone, lock_tree, new_code_early, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class RenameColumn(Operation):
 
     def plan(self, draft: Draft) -> None:
         """A twin under the new name, identity both ways."""
+        from zdd_migrate.blocks.twin import Twin, plan_twin
+
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if table is None or (column := table.column(self.column)) is None:

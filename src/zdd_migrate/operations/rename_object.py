@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal
-from zdd_migrate.blocks.shim import (
-    plan_function_shim,
-    plan_type_shim,
-    plan_view_shim,
-    renaming,
-    view_over,
-)
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.objects import RELATIONS
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 #: what code does when the name it knows is gone: (kind of break, SQLSTATE, how it uses the name)
 USES = {
@@ -164,6 +159,8 @@ def _plan_on_table(operation: RenameObject, draft: Draft) -> None:
 
 def _plan_index(operation: RenameObject, draft: Draft) -> None:
     """No statement names an index."""
+    from zdd_migrate.blocks.shim import renaming
+
     assert operation.relation is not None
     old = draft.schema.resolve(operation.relation)
     new = old.sibling(operation.to)
@@ -187,6 +184,8 @@ def _plan_label(operation: RenameObject, draft: Draft) -> None:
 
 
 def _plan_type(operation: RenameObject, draft: Draft) -> None:
+    from zdd_migrate.blocks.shim import plan_type_shim
+
     assert operation.relation is not None
     old = draft.schema.resolve_type(operation.relation)
     if old in draft.schema.types and old not in draft.start.types:
@@ -202,6 +201,8 @@ def _plan_type(operation: RenameObject, draft: Draft) -> None:
 
 
 def _plan_view(operation: RenameObject, draft: Draft) -> None:
+    from zdd_migrate.blocks.shim import plan_view_shim
+
     assert operation.relation is not None
     old = draft.resolve(operation.relation)
     view = draft.schema.views.get(old)
@@ -217,6 +218,8 @@ def _plan_sequence(operation: RenameObject, draft: Draft) -> None:
 
 def rename_sequence(draft: Draft, old: QName, new: QName) -> None:
     """At contract: columns follow it by themselves, and nothing can stand in for its name."""
+    from zdd_migrate.blocks.shim import renaming
+
     draft.restricts_old = True
     draft.note(
         f"code that names the sequence itself (nextval, setval) finds {old} until contract and "
@@ -231,6 +234,8 @@ def rename_sequence(draft: Draft, old: QName, new: QName) -> None:
 
 
 def _plan_function(operation: RenameObject, draft: Draft) -> None:
+    from zdd_migrate.blocks.shim import plan_function_shim
+
     assert operation.relation is not None
     name = draft.schema.resolve_function(operation.relation)
     known = draft.schema.functions.get(name, ())
@@ -246,6 +251,8 @@ def _plan_function(operation: RenameObject, draft: Draft) -> None:
 
 def _plan_schema(operation: RenameObject, draft: Draft) -> None:
     """A schema under its new name: views of all its relations."""
+    from zdd_migrate.blocks.shim import view_over
+
     schema, old, new = draft.schema, operation.name, operation.to
     tables = [t for t in schema.tables.values() if t.name.schema == old]
     views = [v for v in schema.views.values() if v.name.schema == old]

@@ -7,17 +7,18 @@ contract, the table takes the new name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.shim import plan_view_shim
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.rename_object import RenameObject, rename_relation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,8 @@ class RenameTable(Operation):
 
     def plan(self, draft: Draft) -> None:
         """A view under the new name in expand; the table takes the name at contract."""
+        from zdd_migrate.blocks.shim import plan_view_shim
+
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
         if table is None:

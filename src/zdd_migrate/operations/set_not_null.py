@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.fill import plan_filled, plan_required
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.drop_constraint import DropConstraint
 from zdd_migrate.operations.facts import implied_not_null, leaves, tree
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class SetNotNull(Operation):
 
     def plan(self, draft: Draft) -> None:
         """At contract, for old code may write NULL; earlier where it is said what to write instead."""
+        from zdd_migrate.blocks.fill import plan_filled, plan_required
+
         relation = draft.resolve(self.relation)
         if draft.is_new(relation):
             draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")

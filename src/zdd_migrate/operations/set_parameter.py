@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import QUOTED, STRING, WORD
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 #: settings that plans make for themselves, step by step
 _OURS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")

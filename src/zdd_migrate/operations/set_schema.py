@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.shim import plan_view_shim
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import kind_of
 from zdd_migrate.operations.rename_object import rename_sequence
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class SetSchema(Operation):
 
     def plan(self, draft: Draft) -> None:
         """A view in the new schema in expand; the relation goes there at contract."""
+        from zdd_migrate.blocks.shim import plan_view_shim
+
         relation = draft.resolve(self.relation)
         table, view = draft.table(relation), draft.schema.views.get(relation)
         new = QName(self.to, relation.name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.operations.base import Operation, Situation
+
+if TYPE_CHECKING:
+    from zdd_migrate.blocks.draft import Draft
 
 Verb = Literal["begin", "commit", "rollback", "savepoint"]
 
