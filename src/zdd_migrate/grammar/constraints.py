@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -204,6 +203,10 @@ def _column_clause(
         start = cursor.i
         cursor.qname()
         return replace(definition, collation=cursor.slice(start))
+    if cursor.at("OPTIONS", "("):  # a foreign table's column, for the other server
+        cursor.next()
+        cursor.skip_group()
+        return definition
     if cursor.accept("STORAGE"):
         return replace(definition, storage=cursor.name().upper())
     if cursor.accept("COMPRESSION"):
@@ -239,7 +242,7 @@ def _generated(cursor: Cursor, definition: ColumnDefinition) -> ColumnDefinition
 
 def _inline_check(cursor: Cursor, columns: tuple[str, ...]) -> ConstraintDefinition:
     cursor.expect("CHECK")
-    expression = squeeze(cursor.group_text())
+    expression = cursor.group_text()
     no_inherit = cursor.accept("NO", "INHERIT")
     return ConstraintDefinition(
         "check", columns=columns, expression=expression, no_inherit=no_inherit
@@ -375,7 +378,7 @@ def _with_attribute(cursor: Cursor, definition: ConstraintDefinition) -> Constra
 
 def _check(cursor: Cursor) -> ConstraintDefinition:
     cursor.expect("CHECK")
-    expression = squeeze(cursor.group_text())
+    expression = cursor.group_text()
     return ConstraintDefinition(
         "check",
         columns=tuple(sorted(analyse(expression).names)),
@@ -426,13 +429,15 @@ def _foreign_key(cursor: Cursor) -> ConstraintDefinition:
 
 def _exclude(cursor: Cursor) -> ConstraintDefinition:
     cursor.expect("EXCLUDE")
-    method = cursor.name() if cursor.accept("USING") else "gist"
-    elements = squeeze(cursor.group_text())
+    method = cursor.name() if cursor.accept("USING") else "btree"
+    start = cursor.i
+    names = _exclusions(cursor)
+    elements = squeeze(cursor.sql[cursor.tokens[start].end : cursor.tokens[cursor.i - 1].start])
     include = _index_parameters(cursor)
-    where = squeeze(cursor.group_text()) if cursor.accept("WHERE") else None
+    where = cursor.group_text() if cursor.accept("WHERE") else None
     return ConstraintDefinition(
         "exclude",
-        columns=_excluded(elements),
+        columns=names,
         expression=elements,
         method=method,
         include=include,
@@ -440,13 +445,42 @@ def _exclude(cursor: Cursor) -> ConstraintDefinition:
     )
 
 
-_ELEMENT = re.compile(r"(?:^|\bWITH\s+\S+\s*,)\s*(\"[^\"]+\"|[\w$]+)(?!\s*\()", re.IGNORECASE)
+def _exclusions(cursor: Cursor) -> tuple[str, ...]:
+    """Read `(key WITH operator, …)`; gives the keys that are columns, in order."""
+    names: dict[str, None] = {}
+    cursor.expect("(")
+    while True:
+        bare = cursor.up(1) not in ("(", ".") and not cursor.at("(")
+        key = read_index_key(cursor)
+        if bare:
+            names[key] = None
+        cursor.expect("WITH")
+        cursor.until()
+        if not cursor.accept(","):
+            cursor.expect(")")
+            return tuple(names)
 
 
-def _excluded(elements: str) -> tuple[str, ...]:
-    """The columns of an exclusion's elements, in order; expressions are left out."""
-    found = (match.strip() for match in _ELEMENT.findall(elements))
-    return tuple(dict.fromkeys(c[1:-1] if c.startswith('"') else c.lower() for c in found))
+def read_index_key(cursor: Cursor) -> str:
+    """Read one key of an index; gives its column or expression, without what says how to sort it."""
+    if cursor.at("("):
+        key = cursor.group_text()
+    else:
+        start = cursor.i
+        name = cursor.qname()
+        if cursor.at("("):  # a function call needs no parentheses of its own
+            cursor.skip_group()
+            key = squeeze(cursor.slice(start))
+        else:
+            key = name.name
+    if cursor.accept("COLLATE"):
+        cursor.qname()
+    while not cursor.done and cursor.up() not in (",", ")", "WITH"):
+        if cursor.at("("):
+            cursor.skip_group()
+        else:
+            cursor.next()
+    return key
 
 
 def _not_null(cursor: Cursor) -> ConstraintDefinition:
@@ -470,5 +504,6 @@ __all__ = [
     "default_name",
     "read_column_constraints",
     "read_column_definition",
+    "read_index_key",
     "read_table_constraint",
 ]

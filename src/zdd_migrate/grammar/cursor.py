@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.literals import string_value
-from zdd_migrate.grammar.tokens import NUMBER, OP, QUOTED, STRING, WORD, Token, tokenise
+from zdd_migrate.grammar.tokens import NUMBER, OP, QUOTED, STRING, WORD, Token, squeezed, tokenise
 from zdd_migrate.model.names import QName
 
 T = TypeVar("T")
@@ -216,10 +216,10 @@ class Cursor:
         raise self.unread(f"{close} was expected")
 
     def group_text(self) -> str:
-        """Read a balanced ( … ) group and give the text between the parentheses."""
+        """Read a balanced ( … ) group; gives what stands in it, comments left out."""
         start = self.i
         self.skip_group()
-        return self.sql[self.tokens[start].end : self.tokens[self.i - 1].start].strip()
+        return squeezed(self.sql, self.tokens[start + 1 : self.i - 1])
 
     def rest(self) -> str:
         """Read everything left (but a final semicolon) and give its text."""
@@ -228,6 +228,20 @@ class Cursor:
         if self.i > start and self.tokens[self.i - 1].up == ";":
             return self.slice(start, self.i - 1)
         return self.slice(start)
+
+    def rest_without(self, endings: Collection[str]) -> tuple[str, str]:
+        """Read everything left; gives its text without an ending of these, and the ending."""
+        start = self.i
+        text = self.rest()
+        stop = self.i - 1 if self.tokens[self.i - 1].up == ";" else self.i
+        for ending in endings:
+            words = ending.split()
+            first = stop - len(words)
+            if first > start and all(
+                self.tokens[first + k].up == word for k, word in enumerate(words)
+            ):
+                return self.slice(start, first), ending
+        return text, ""
 
     def until(self, stops: Collection[str] = (), *, comma: bool = True) -> str:
         """Read up to a depth-0 stop word, comma (unless told not to), `)` or the end.
@@ -260,14 +274,16 @@ class Cursor:
                         (up == "NOT" and (previous == "IS" or self.up(1) in _NOT_OPERATORS))
                         or (up == "NULL" and previous in ("NOT", "IS"))
                         or (up == "DEFAULT" and previous == "SET")
+                        or (up == "FROM" and previous == "DISTINCT")
                     )
                 ):
                     break
             elif first and (up in _CLOSE or up in (";", ",")):
                 break
             token = self.tokens[self.i]
-            previous = token.up or token.kind
-            operand = token.kind == OP or previous in _BEFORE_OPERANDS
+            before, previous = previous, token.up or token.kind
+            star = previous == "*" and before == "."  # v.* is whole
+            operand = (token.kind == OP and not star) or previous in _BEFORE_OPERANDS
             self.i += 1
         if self.i == start:
             raise self.unread("an expression was expected")
@@ -280,8 +296,12 @@ class Cursor:
     # -- types -------------------------------------------------------------------------------
 
     def type_text(self) -> str:
-        """Read a type name with its modifiers, arrays and multi-word spellings."""
+        """Read a type with its modifiers, arrays and multi-word spellings; gives its text."""
         start = self.i
+        self._type()
+        return squeezed(self.sql, self.tokens[start : self.i])
+
+    def _type(self) -> None:
         self.accept("SETOF")
         up = self.up()
         token = self.token()
@@ -301,7 +321,7 @@ class Cursor:
         ):
             self.i += 2
         if self.accept("%", "TYPE"):
-            return self.slice(start)
+            return
         if up == "INTERVAL":
             self._interval_fields()
         if self.at("("):
@@ -311,7 +331,6 @@ class Cursor:
         ):
             self.i += 3
         self._array_suffix()
-        return self.slice(start)
 
     def _array_suffix(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from zdd_migrate.grammar.errors import UnreadError
-from zdd_migrate.grammar.tokens import QUOTED, WORD, Token, tokenise
+from zdd_migrate.grammar.tokens import QUOTED, WORD, Token, squeezed, tokenise
 
 if TYPE_CHECKING:
     from zdd_migrate.model.schema import Schema
@@ -265,8 +265,15 @@ def rename_names(text: str, renamed: Mapping[str, str]) -> str:
 
 
 _SPACES = re.compile(r"\s+")
+_QUOTING = re.compile(r"['\"$]|--|/\*")
 
 
 def squeeze(text: str) -> str:
-    """White space folded to single blanks, for comparing and for messages."""
-    return _SPACES.sub(" ", text).strip()
+    """White space between tokens folded to single blanks, comments left out; literals stay."""
+    if _QUOTING.search(text) is None:
+        return _SPACES.sub(" ", text).strip()
+    try:
+        tokens = tokenise(text)
+    except UnreadError:
+        return text.strip()
+    return squeezed(text, tokens)

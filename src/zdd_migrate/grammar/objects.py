@@ -113,7 +113,8 @@ def _on_table(cursor: Cursor) -> _Named:
 def _constraint(cursor: Cursor) -> _Named:
     name = cursor.name()
     cursor.expect("ON")
-    if cursor.accept("DOMAIN"):
+    if cursor.at("DOMAIN") and cursor.up(1) not in ("IS", "."):  # else a table of that name
+        cursor.next()
         cursor.qname()
         return name, None, None
     return name, cursor.qname(), None
@@ -129,6 +130,22 @@ def _column(cursor: Cursor) -> _Named:
 def _operator(cursor: Cursor) -> _Named:
     symbol = read_operator(cursor)
     return symbol, None, cursor.group_text()
+
+
+def read_options(cursor: Cursor) -> dict[str, bool]:
+    """Read `(name [value], …)`; whether each option is on."""
+    cursor.expect("(")
+    found: dict[str, bool] = {}
+    while True:
+        name = cursor.next().text.strip('"').upper()
+        value = ""
+        if not (cursor.at(",") or cursor.at(")")):
+            cursor.accept("=")
+            value = cursor.next().text.strip("'\"").lower()
+        found[name] = value not in ("off", "false", "0", "no", "none")
+        if not cursor.accept(","):
+            cursor.expect(")")
+            return found
 
 
 def read_operator(cursor: Cursor) -> str:

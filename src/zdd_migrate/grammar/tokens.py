@@ -8,6 +8,7 @@ token by token, in the tests.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.literals import unicode_escaped
@@ -181,3 +182,15 @@ def _unicode_name(sql: str, start: int, at: int) -> tuple[str, int]:
         escape, at = given[1], given.end()
     plain = unicode_escaped(body[1:-1].replace('""', '"'), escape)
     return '"' + plain.replace('"', '""') + '"', at
+
+
+def squeezed(sql: str, tokens: Sequence[Token]) -> str:
+    """The text of tokens of `sql`, single blanks for whatever white space and comments between."""
+    parts: list[str] = []
+    end = tokens[0].start if tokens else 0
+    for token in tokens:
+        if token.start > end:
+            parts.append(" ")
+        parts.append(sql[token.start : token.end])
+        end = token.end
+    return "".join(parts)

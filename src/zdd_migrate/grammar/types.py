@@ -25,7 +25,7 @@ _ALIASES = {
     "nchar": "character",
     "national character": "character",
     "national char": "character",
-    "bpchar": "bpchar",
+    "bpchar": "bpchar",  # without a length it is no character(1)
     "varbit": "bit varying",
     "timestamptz": "timestamp with time zone",
     "timestamp": "timestamp without time zone",
@@ -64,6 +64,25 @@ BUILTIN = frozenset(
     "time without time zone",
     "time with time zone",
 }
+#: the names under which Postgres keeps its own types, where they are spelt otherwise
+_STORED_AS = {
+    "int4": "integer",
+    "int2": "smallint",
+    "int8": "bigint",
+    "float4": "real",
+    "float8": "double precision",
+    "bool": "boolean",
+    "varchar": "character varying",
+    "bpchar": "character",
+    "varbit": "bit varying",
+    "timestamp": "timestamp without time zone",
+    "timestamptz": "timestamp with time zone",
+    "time": "time without time zone",
+    "timetz": "time with time zone",
+}
+_NUMBER = re.compile(r"[-+]? ?\d+")
+_DOT = re.compile(r"\s*\.\s*")
+_ARRAY = re.compile(r"\sarray\s*$", re.IGNORECASE)
 _QUOTED_OR_WORD = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 
 
@@ -103,24 +122,25 @@ def parse_type(text: str) -> Type:
     """Take a type's text apart. Unknown names are kept as they are, folded."""
     rest = " ".join(text.split())
     dimensions = 0
-    if match := re.search(r"(?:\s*\[\s*\d*\s*\])+$", rest):
+    if (match := re.search(r"(?:\s*\[\s*\d*\s*\])+$", rest)) and not _ARRAY.search(
+        rest[: match.start()]
+    ):
         dimensions = match[0].count("[")
         rest = rest[: match.start()].strip()
-    elif match := re.search(r"\s+array$", rest, re.IGNORECASE):
+    elif match := re.search(r"\s+array(?:\s*\[\s*\d*\s*\])?$", rest, re.IGNORECASE):
         dimensions = 1
         rest = rest[: match.start()].strip()
     modifiers: tuple[int | str, ...] = ()
     if match := re.search(r"\(([^()]*)\)", rest):
         modifiers = tuple(
-            int(part) if re.fullmatch(r"-?\d+", part) else part
-            for part in (p.strip() for p in match[1].split(","))
+            int(part.replace(" ", "")) if _NUMBER.fullmatch(part) else part
+            for part in (_modifier(p.strip()) for p in match[1].split(","))
             if part
         )
         rest = f"{rest[: match.start()].strip()} {rest[match.end() :].strip()}".strip()
     if '"' in rest:
-        return Type(_fold_quoted(rest), modifiers, dimensions)
-    rest = rest.lower()
-    rest = rest.removeprefix("pg_catalog.")
+        return _quoted(_fold_quoted(rest), modifiers, dimensions)
+    rest = _DOT.sub(".", rest.lower()).removeprefix("pg_catalog.")
     fields = ""
     if rest.startswith("interval "):
         rest, fields = "interval", rest.removeprefix("interval ").strip()
@@ -128,6 +148,8 @@ def parse_type(text: str) -> Type:
         single = bool(modifiers) and isinstance(modifiers[0], int) and modifiers[0] <= 24
         return Type("real" if single else "double precision", (), dimensions)
     base = _ALIASES.get(rest, rest)
+    if base == "bpchar" and modifiers:
+        base = "character"
     if base == "character" and not modifiers:
         modifiers = (1,)
     if base == "bit" and not modifiers:
@@ -135,6 +157,26 @@ def parse_type(text: str) -> Type:
     if base == "numeric" and len(modifiers) == 1:
         modifiers = (modifiers[0], 0)
     return Type(base, modifiers, dimensions, fields)
+
+
+def _modifier(text: str) -> str:
+    """A word is an identifier: `geometry(Point)` and `geometry(POINT)` are one type."""
+    return text.lower() if text.isidentifier() else text
+
+
+def _quoted(name: str, modifiers: tuple[int | str, ...], dimensions: int) -> Type:
+    """A quoted name: one of Postgres' own under the name it is stored by, or a type of the user."""
+    plain = name.removeprefix("pg_catalog.")
+    if plain == "char":
+        return Type('"char"', (), dimensions)
+    if plain == name and plain not in _STORED_AS:
+        return Type(name, modifiers, dimensions)
+    plain = _STORED_AS.get(plain, plain)
+    if plain == "character" and not modifiers:
+        plain = "bpchar"
+    if plain == "numeric" and len(modifiers) == 1:
+        modifiers = (modifiers[0], 0)
+    return Type(plain, modifiers, dimensions)
 
 
 def _fold_quoted(text: str) -> str:

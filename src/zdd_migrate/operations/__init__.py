@@ -13,6 +13,7 @@ words lead to which room, so that only the rooms that a migration needs are impo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -87,7 +88,7 @@ ROOMS: tuple[str, ...] = (
     "validate_constraint",
 )
 
-_MOST_WORDS = 5
+_MOST_WORDS = 7
 
 
 def offered(table: str) -> dict[str, str]:
@@ -161,7 +162,7 @@ def _read_alter_relation(cursor: Cursor, object_: str) -> list[Operation]:
     cursor.expect("ALTER", *object_.split())
     if_exists = cursor.accept("IF", "EXISTS")
     if cursor.at("ALL", "IN", "TABLESPACE"):
-        raise cursor.unread(f"which {object_.lower()}s this moves depends on the database")
+        raise cursor.unread("what ALL IN TABLESPACE moves depends on the database")
     only = cursor.accept("ONLY")
     bracket = only and cursor.accept("(")
     relation = cursor.qname()
@@ -169,7 +170,12 @@ def _read_alter_relation(cursor: Cursor, object_: str) -> list[Operation]:
         cursor.expect(")")
     cursor.accept("*")
     target = Target(relation, object_, only, if_exists)
-    if object_ == "SEQUENCE":
+    operations = _read_actions(cursor, target)
+    return [replace(o, absent_ok=True) for o in operations] if if_exists else operations
+
+
+def _read_actions(cursor: Cursor, target: Target) -> list[Operation]:
+    if target.object == "SEQUENCE":
         from zdd_migrate.operations.alter_sequence import at_sequence_option, read_alter_sequence
 
         if at_sequence_option(cursor):

@@ -30,6 +30,7 @@ class AlterConstraint(Operation):
     initially_deferred: bool | None = None
     enforced: bool | None = None
     inherit: bool | None = None
+    only: bool = False
     text: str = ""
 
     def _known(self, schema: Schema) -> Constraint | None:
@@ -114,11 +115,18 @@ class AlterConstraint(Operation):
 def _read(cursor: Cursor, target: Target) -> AlterConstraint:
     start = cursor.i
     cursor.expect("ALTER", "CONSTRAINT")
-    found = AlterConstraint(relation=target.relation, constraint=cursor.name())
+    found = AlterConstraint(relation=target.relation, constraint=cursor.name(), only=target.only)
     first = True
     while first or not (cursor.done or cursor.at(",") or cursor.at(";")):
         found = _attribute(cursor, found)
         first = False
+    if found.deferrable is not None or found.initially_deferred is not None:
+        # one of them given, the other falls back to what it is by default
+        found = replace(
+            found,
+            deferrable=bool(found.deferrable),
+            initially_deferred=bool(found.initially_deferred),
+        )
     return replace(found, text=cursor.slice(start))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.schema import Schema
@@ -93,7 +92,7 @@ def _read_set(cursor: Cursor, target: Target, column: str) -> AlterExpression:
     return AlterExpression(
         relation=target.relation,
         column=column,
-        expression=squeeze(cursor.group_text()),
+        expression=cursor.group_text(),
         only=target.only,
     )
 

@@ -71,11 +71,13 @@ class Operation:
 
     `relation` is the object it is about, as the source wrote it (schema None when unqualified).
     `hidden` is set on what was found in a body of code.
+    `absent_ok` is the IF EXISTS of `ALTER TABLE IF EXISTS`: nothing happens where it is missing.
     """
 
     kind: ClassVar[str] = "operation"
     relation: QName | None = None
     hidden: Hidden | None = None
+    absent_ok: bool = False
 
     def effects(self, at: Situation) -> Effects:
         """What Postgres does, asserted against measured servers. Pure; `at` is not changed."""

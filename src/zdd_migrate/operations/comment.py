@@ -69,7 +69,7 @@ def _read(cursor: Cursor) -> Comment:
     cursor.expect("COMMENT", "ON")
     found = read_object(cursor)
     cursor.expect("IS")
-    text = None if cursor.accept("NULL") else cursor.string()
+    text = None if cursor.accept("NULL") else cursor.string() or None
     is_relation = found.kind in (*RELATIONS, "COLUMN")
     return Comment(
         relation=found.relation if is_relation or found.kind in _ON_RELATION else None,

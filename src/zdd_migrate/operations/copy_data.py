@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.queries import relations_read
+from zdd_migrate.grammar.queries import follow_query, relations_read
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -54,6 +54,7 @@ def _read(cursor: Cursor) -> Copy:
     cursor.accept("BINARY")
     if cursor.at("("):
         query = cursor.group_text()
+        follow_query(cursor, query)
         cursor.expect("TO")
         found = Copy(into=False, query=query)
     else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.grammar.constraints import read_index_key
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.model.effects import Break, Effects, PgError
@@ -328,7 +329,7 @@ def _read(cursor: Cursor) -> CreateIndex:
     tail_from = cursor.i
     method = cursor.name() if cursor.accept("USING") else "btree"
     cursor.expect("(")
-    keys = cursor.list_of(lambda: _key(cursor))
+    keys = cursor.list_of(lambda: read_index_key(cursor))
     cursor.expect(")")
     include = cursor.names() if cursor.accept("INCLUDE") else ()
     nulls_not_distinct = cursor.accept("NULLS", "NOT", "DISTINCT")
@@ -353,29 +354,6 @@ def _read(cursor: Cursor) -> CreateIndex:
         where=squeeze(where) if where is not None else None,
         tail=cursor.slice(tail_from),
     )
-
-
-def _key(cursor: Cursor) -> str:
-    """One index element: its column or expression, without collation, operator class and order."""
-    if cursor.at("("):
-        text = cursor.group_text()
-        key = squeeze(text)
-    else:
-        start = cursor.i
-        name = cursor.qname()
-        if cursor.at("("):  # a function call needs no parentheses of its own
-            cursor.skip_group()
-            key = squeeze(cursor.slice(start))
-        else:
-            key = name.name
-    if cursor.accept("COLLATE"):
-        cursor.qname()
-    while not cursor.done and cursor.up() not in (",", ")"):
-        if cursor.at("("):
-            cursor.skip_group()
-        else:
-            cursor.next()
-    return key
 
 
 READS = {"CREATE INDEX": _read, "CREATE UNIQUE INDEX": _read}

@@ -181,7 +181,7 @@ def _read_domain(cursor: Cursor) -> CreateObject:
             default = squeeze(cursor.expression())
         else:
             cursor.expect("CHECK")
-            checks.append(squeeze(cursor.group_text()))
+            checks.append(cursor.group_text())
     return CreateObject(
         relation=name,
         object="DOMAIN",

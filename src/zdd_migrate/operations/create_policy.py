@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.grammar.queries import relations_read
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
@@ -178,10 +177,10 @@ def _read(cursor: Cursor) -> Operation:
         elif cursor.accept("TO"):
             policy = replace(policy, roles=cursor.list_of(cursor.name))
         elif cursor.accept("USING"):
-            policy = replace(policy, using=squeeze(cursor.group_text()))
+            policy = replace(policy, using=cursor.group_text())
         else:
             cursor.expect("WITH", "CHECK")
-            policy = replace(policy, with_check=squeeze(cursor.group_text()))
+            policy = replace(policy, with_check=cursor.group_text())
     return CreatePolicy(relation=relation, policy=policy, alter=alter)
 
 

@@ -20,7 +20,7 @@ from zdd_migrate.grammar.constraints import (
     read_table_constraint,
 )
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.queries import relations_read
+from zdd_migrate.grammar.queries import follow_query, relations_read
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -171,7 +171,7 @@ class CreateTable(Operation):
             columns[definition.name] = definition.column(name)
         taken = {c.name for c in constraints}
         for written in self._all_constraints:
-            made = written.constraint(name, taken)
+            made = replace(written, valid=written.enforced).constraint(name, taken)
             if made.ref_table is not None:
                 made = replace(made, ref_table=schema.resolve(made.ref_table))
             if made.kind == "primary_key":
@@ -269,26 +269,22 @@ def _inherited(name: QName, parent: Table, *, partition: bool) -> list[Constrain
 
 def _like_column(column: Column, options: tuple[str, ...]) -> Column:
     """LIKE copies name, type and NOT NULL; the rest as its INCLUDING options say."""
-    every = "ALL" in options
     return replace(
         column,
-        default=column.default if every or "DEFAULTS" in options else None,
-        generated=column.generated if every or "GENERATED" in options else None,
-        generation=column.generation if every or "GENERATED" in options else None,
-        identity=column.identity if every or "IDENTITY" in options else None,
-        comment=column.comment if every or "COMMENTS" in options else None,
+        default=column.default if "DEFAULTS" in options else None,
+        generated=column.generated if "GENERATED" in options else None,
+        generation=column.generation if "GENERATED" in options else None,
+        identity=column.identity if "IDENTITY" in options else None,
+        comment=column.comment if "COMMENTS" in options else None,
     )
 
 
 def _like_constraints(name: QName, like: Table, options: tuple[str, ...]) -> list[Constraint]:
-    every = "ALL" in options
     out = []
     for constraint in like.constraints:
-        if constraint.kind == "check" and (every or "CONSTRAINTS" in options):
+        if constraint.kind == "check" and "CONSTRAINTS" in options:
             out.append(constraint)
-        elif constraint.kind in ("unique", "primary_key", "exclude") and (
-            every or "INDEXES" in options
-        ):
+        elif constraint.kind in ("unique", "primary_key", "exclude") and "INDEXES" in options:
             suffix = {"unique": "key", "primary_key": "pkey", "exclude": "excl"}[constraint.kind]
             middle = "" if constraint.kind == "primary_key" else "_".join(("", *constraint.columns))
             named = f"{name.name}{middle}_{suffix}"
@@ -330,6 +326,8 @@ def _read(cursor: Cursor) -> CreateTable:
     cursor.expect("TABLE")
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
     relation = cursor.qname()
+    if relation.schema == "pg_temp":
+        persistence = "temporary"
     table = CreateTable(
         relation=relation, persistence=persistence, if_not_exists=if_not_exists, foreign=foreign
     )
@@ -388,14 +386,20 @@ def _elements(cursor: Cursor, table: CreateTable, *, typed: bool) -> CreateTable
 
 
 def _like_options(cursor: Cursor) -> tuple[str, ...]:
-    options: dict[str, None] = {}
+    options: set[str] = set()
     while (which := cursor.accept_one(("INCLUDING", "EXCLUDING"))) is not None:
-        option = cursor.name().upper()
-        if which == "INCLUDING":
-            options[option] = None
-        else:
-            options.pop(option, None)
-    return tuple(options)
+        option = cursor.accept_one((*_LIKE_OPTIONS, "ALL"))
+        if option is None:
+            raise cursor.unread("an option of LIKE was expected")
+        named = set(_LIKE_OPTIONS) if option == "ALL" else {option}
+        options = options | named if which == "INCLUDING" else options - named
+    return tuple(sorted(options))
+
+
+_LIKE_OPTIONS = (
+    "COMMENTS", "COMPRESSION", "CONSTRAINTS", "DEFAULTS", "GENERATED", "IDENTITY", "INDEXES",
+    "STATISTICS", "STORAGE",
+)  # fmt: skip
 
 
 def read_bound(cursor: Cursor) -> str:
@@ -439,13 +443,9 @@ def _tail(cursor: Cursor, table: CreateTable) -> CreateTable:
         elif cursor.at("(") and table.query is None and not table.columns:
             cursor.skip_group()  # column names of CREATE TABLE AS
         elif cursor.accept("AS"):
-            query = cursor.rest()
-            upper = " ".join(query.upper().split()).removesuffix(";").strip()
-            for ending in ("WITH NO DATA", "WITH DATA"):
-                if upper.endswith(ending):
-                    query = query[: query.upper().rindex("WITH")]
-                    break
-            table = replace(table, query=query.strip())
+            query, _ = cursor.rest_without(("WITH NO DATA", "WITH DATA"))
+            follow_query(cursor, query)
+            table = replace(table, query=query)
         else:
             raise cursor.unread("an option of CREATE TABLE was expected")
     return table

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.names import QName
@@ -76,7 +75,7 @@ def _read(cursor: Cursor) -> CreateType:
         cursor.expect(")")
         return CreateType(relation=name, form="enum", labels=labels)
     if cursor.accept("RANGE"):
-        options = squeeze(cursor.group_text())
+        options = cursor.group_text()
         subtype = None
         for part in options.split(","):
             key, _, value = part.partition("=")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.queries import parse_query, relations_read
+from zdd_migrate.grammar.queries import follow_query, parse_query, relations_read
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -33,9 +33,12 @@ class CreateView(Operation):
     or_replace: bool = False
     if_not_exists: bool = False
     with_data: bool = True
+    temporary: bool = False
 
     def _target(self, schema: Schema) -> QName:
         assert self.relation is not None
+        if self.temporary and self.relation.schema is None:
+            return QName("pg_temp", self.relation.name)
         return QName(self.relation.schema or schema.default_schema, self.relation.name)
 
     def _view(self, schema: Schema) -> View:
@@ -187,8 +190,9 @@ class CreateView(Operation):
 def _read(cursor: Cursor) -> CreateView:
     cursor.expect("CREATE")
     or_replace = cursor.accept("OR", "REPLACE")
-    cursor.accept_one(("TEMP", "TEMPORARY"))
-    cursor.accept("RECURSIVE")
+    cursor.accept_one(("LOCAL", "GLOBAL"))
+    temporary = cursor.accept_one(("TEMP", "TEMPORARY")) is not None
+    recursive = cursor.accept("RECURSIVE")
     materialized = cursor.accept("MATERIALIZED")
     cursor.expect("VIEW")
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
@@ -202,11 +206,12 @@ def _read(cursor: Cursor) -> CreateView:
         else:
             raise cursor.unread("AS was expected")
     cursor.expect("AS")
-    query = cursor.rest()
-    upper = " ".join(query.upper().split())
-    with_data = not upper.endswith("WITH NO DATA")
-    if upper.endswith(("WITH NO DATA", "WITH DATA", "CHECK OPTION")):
-        query = query[: query.upper().rindex("WITH")].rstrip()
+    query, ending = cursor.rest_without(_ENDINGS)
+    follow_query(cursor, query)
+    with_data = ending != "WITH NO DATA"
+    if recursive:  # what Postgres makes of it, so that the view is not taken to read itself
+        own, names = quote_ident(name.name), ", ".join(map(quote_ident, columns))
+        query = f"WITH RECURSIVE {own} ({names}) AS ({query}) SELECT {names} FROM {own}"
     return CreateView(
         relation=name,
         query=query,
@@ -215,20 +220,25 @@ def _read(cursor: Cursor) -> CreateView:
         or_replace=or_replace,
         if_not_exists=if_not_exists,
         with_data=with_data,
+        temporary=temporary or name.schema == "pg_temp",
     )
 
 
+_ENDINGS = (
+    "WITH NO DATA",
+    "WITH DATA",
+    "WITH CHECK OPTION",
+    "WITH CASCADED CHECK OPTION",
+    "WITH LOCAL CHECK OPTION",
+)
+_TEMPORARY = (
+    "TEMP ",
+    "TEMPORARY ",
+    *(f"{w} {t} " for w in ("LOCAL", "GLOBAL") for t in ("TEMP", "TEMPORARY")),
+)
 READS = {
-    f"CREATE {head}": _read
-    for head in (
-        "VIEW",
-        "OR REPLACE VIEW",
-        "TEMP VIEW",
-        "TEMPORARY VIEW",
-        "RECURSIVE VIEW",
-        "MATERIALIZED VIEW",
-        "OR REPLACE TEMP VIEW",
-        "OR REPLACE TEMPORARY VIEW",
-        "OR REPLACE RECURSIVE VIEW",
-    )
-}
+    f"CREATE {replacing}{temporary}{recursive}VIEW": _read
+    for replacing in ("", "OR REPLACE ")
+    for temporary in ("", *_TEMPORARY)
+    for recursive in ("", "RECURSIVE ")
+} | {"CREATE MATERIALIZED VIEW": _read}

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
-from zdd_migrate.grammar.queries import parse_query, relations_read
+from zdd_migrate.grammar.queries import follow_query, relations_read
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import with_calls
+from zdd_migrate.operations.create_table import CreateTable, Persistence
 from zdd_migrate.operations.rows import row_locks, scanned
 
 if TYPE_CHECKING:
@@ -124,26 +125,63 @@ def _done_by_calls(operation: DataStatement, draft: Draft) -> tuple[str, str] | 
     return None
 
 
-def _read(cursor: Cursor) -> DataStatement:
-    text = cursor.sql[cursor.tokens[cursor.i].start :].rstrip().rstrip(";").rstrip()
+def _read(cursor: Cursor) -> DataStatement | CreateTable:
     first = cursor.up()
-    query = parse_query(text)
     mark = cursor.i
+    text = cursor.rest()
+    cursor.i = mark
+    if (made := _into(cursor)) is not None:
+        return made
+    cursor.i = mark
+    query = follow_query(cursor, text)
     if first in ("UPDATE", "DELETE"):
         return _read_change(cursor, text)
-    cursor.i = mark
-    if query is None:
-        raise cursor.unread("a query that can be followed was expected")
     cursor.rest()
     verb: Verb = query.kind if query.kind in _VERBS else "select"  # type: ignore[assignment]
     return DataStatement(
-        relation=query.writes[0] if query.writes else None,
+        relation=query.writes[0] if verb != "select" else None,
         verb=verb,
         calls=query.functions,
         text=text,
     )
 
 
+def _into(cursor: Cursor) -> CreateTable | None:
+    """Read SELECT … INTO name …, which makes a table; None where nothing is made."""
+    before = first = cursor.up()
+    #: whether this is a part of the query that cannot have an INTO
+    elsewhere = first in ("INSERT", "UPDATE", "DELETE", "MERGE")
+    depth = 0
+    while not cursor.done and not (cursor.at("INTO") and before not in _BEFORE_INTO):
+        before = cursor.next().up
+        if before == "RETURNING":  # INTO after it names variables of a body of code
+            return None
+        depth += (before == "(") - (before == ")")
+        elsewhere = elsewhere or before in ("UNION", "INTERSECT", "EXCEPT")
+    start = cursor.i
+    if not cursor.accept("INTO"):
+        return None
+    if elsewhere or (depth and first != "("):
+        raise cursor.unread("INTO stands in the first SELECT only")
+    persistence: Persistence = "permanent"
+    cursor.accept_one(("LOCAL", "GLOBAL"))
+    if cursor.accept_one(("TEMP", "TEMPORARY")):
+        persistence = "temporary"
+    elif cursor.accept("UNLOGGED"):
+        persistence = "unlogged"
+    cursor.accept("TABLE")
+    name = cursor.qname()
+    end = cursor.offset
+    cursor.rest()
+    query = cursor.sql[cursor.tokens[0].start : cursor.tokens[start].start]
+    query += cursor.sql[end : cursor.tokens[-1].end]
+    return CreateTable(
+        relation=name, persistence=persistence, query=query.rstrip().rstrip(";").rstrip()
+    )
+
+
+#: INTO after these words makes nothing
+_BEFORE_INTO = ("INSERT", "MERGE", "AS", ".")
 _VERBS = ("insert", "update", "delete", "merge", "select")
 
 

@@ -10,6 +10,7 @@ from zdd_migrate.grammar.objects import read_name, read_operator
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.create_object import CreateObject
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -49,7 +50,7 @@ class DefineObject(Operation):
         )
 
 
-def _read(cursor: Cursor) -> DefineObject:
+def _read(cursor: Cursor) -> DefineObject | CreateObject:
     cursor.expect("CREATE")
     or_replace = cursor.accept("OR", "REPLACE")
     cursor.accept("TRUSTED")
@@ -68,7 +69,10 @@ def _read(cursor: Cursor) -> DefineObject:
         name = str(cursor.qname())
     else:
         name = cursor.name()
-    kind = "LANGUAGE" if kind == "PROCEDURAL LANGUAGE" else kind
+    if kind in ("LANGUAGE", "PROCEDURAL LANGUAGE"):
+        if cursor.done or cursor.at(";"):  # without a handler: an old way to say CREATE EXTENSION
+            return CreateObject(object="EXTENSION", name=name, if_not_exists=or_replace)
+        kind = "LANGUAGE"
     return DefineObject(object=kind, name=name, or_replace=or_replace, text=cursor.rest())
 
 
@@ -104,7 +108,17 @@ _KINDS = (
     "USER MAPPING",
 )
 _BY_LENGTH = sorted(_KINDS, key=lambda kind: -len(kind.split()))
+
+
+def _read_import(cursor: Cursor) -> DefineObject:
+    raise cursor.unread(
+        "the tables that IMPORT FOREIGN SCHEMA makes stand on the other server alone"
+    )
+
+
 READS = {
+    "IMPORT FOREIGN SCHEMA": _read_import,
+} | {
     f"CREATE {prefix}{kind}": _read
     for kind in _KINDS
     for prefix in (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.objects import read_options
 from zdd_migrate.model.effects import Break, Effects, PgError, merge
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -29,12 +30,13 @@ class Truncate(Operation):
     kind: ClassVar[str] = "truncate"
     cascade: bool = False
     restart: bool = False
+    only: bool = False
 
     def effects(self, at: Situation) -> Effects:
         """ACCESS EXCLUSIVE and new, empty files, of the indexes too."""
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
-        emptied = [relation, *(t.name for t in at.schema.descendants_of(relation))]
+        emptied = list(tree(at.schema, relation, only=self.only))
         together = {
             at.schema.resolve(o.relation)
             for o in at.siblings
@@ -78,13 +80,15 @@ class LockTable(Operation):
 
     kind: ClassVar[str] = "lock_table"
     mode: str = "ACCESS EXCLUSIVE"
+    only: bool = False
 
     def effects(self, at: Situation) -> Effects:
         """The mode that is asked for."""
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         mode = next(m for m in LockMode if m.sql == self.mode)
-        return Effects(locks=dict.fromkeys(_below(at.schema, relation), mode))
+        members = [relation] if self.only else _below(at.schema, relation)
+        return Effects(locks=dict.fromkeys(members, mode))
 
     def plan(self, draft: Draft) -> None:
         """Plans take the locks they need."""
@@ -271,11 +275,15 @@ class Maintain(Operation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant(Operation):
-    """GRANT (`give`) or REVOKE. `relation` is the first object named, where it is a relation."""
+    """GRANT (`give`) or REVOKE. `relations` are the tables and sequences named, if any are.
+
+    `relation` is the first of them.
+    """
 
     kind: ClassVar[str] = "grant"
     give: bool
     text: str
+    relations: tuple[QName, ...] = ()
 
     def effects(self, at: Situation) -> Effects:
         """No table lock before Postgres 18, ACCESS SHARE since; revoking breaks who relied on it."""
@@ -284,7 +292,7 @@ class Grant(Operation):
             return Effects(error=PgError("42601", 'unrecognized privilege type "maintain"'))
         locks: dict[QName, LockMode] = {}
         if at.pg >= 18 and self.relation is not None:
-            locks = {at.schema.resolve(self.relation): _M.ACCESS_SHARE}
+            locks = dict.fromkeys(map(at.schema.resolve, self.relations), _M.ACCESS_SHARE)
         if self.give:
             return Effects(locks=locks)
         what = f"statements of roles that lose a privilege ({self.text})"
@@ -379,14 +387,18 @@ def _read_truncate(cursor: Cursor) -> list[Truncate]:
     cascade = cursor.accept("CASCADE")
     if not cascade:
         cursor.accept("RESTRICT")
-    return [Truncate(relation=name, cascade=cascade, restart=restart) for name in names]
+    return [Truncate(relation=n, cascade=cascade, restart=restart, only=o) for n, o in names]
 
 
-def _only(cursor: Cursor) -> QName:
-    cursor.accept("ONLY")
+def _only(cursor: Cursor) -> tuple[QName, bool]:
+    """Read `[ONLY] name [*]`, or `ONLY (name)`; True with ONLY."""
+    only = cursor.accept("ONLY")
+    bracket = only and cursor.accept("(")
     name = cursor.qname()
+    if bracket:
+        cursor.expect(")")
     cursor.accept("*")
-    return name
+    return name, only
 
 
 def _read_lock(cursor: Cursor) -> list[LockTable]:
@@ -405,14 +417,14 @@ def _read_lock(cursor: Cursor) -> list[LockTable]:
         if mode not in {m.sql for m in LockMode}:
             raise cursor.unread("a lock mode was expected")
     cursor.accept("NOWAIT")
-    return [LockTable(relation=name, mode=mode) for name in names]
+    return [LockTable(relation=name, mode=mode, only=only) for name, only in names]
 
 
 def _read_maintain(cursor: Cursor) -> Maintain | list[Maintain]:
     verb = cursor.next().up.replace("ANALYSE", "ANALYZE")
-    options = cursor.group_text().upper() if cursor.at("(") else ""
-    full = "FULL" in options
-    concurrently = "CONCURRENTLY" in options
+    options = read_options(cursor) if cursor.at("(") else {}
+    full = options.get("FULL", False)
+    concurrently = options.get("CONCURRENTLY", False)
     while word := cursor.accept_one(("FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE")):
         full = full or word == "FULL"
     object_ = "TABLE"
@@ -449,8 +461,7 @@ def _read_maintain(cursor: Cursor) -> Maintain | list[Maintain]:
 
 
 def _with_columns(cursor: Cursor) -> tuple[QName, bool]:
-    only = cursor.at("ONLY")
-    name = _only(cursor)
+    name, only = _only(cursor)
     if cursor.at("("):
         cursor.skip_group()
     return name, only
@@ -459,36 +470,33 @@ def _with_columns(cursor: Cursor) -> tuple[QName, bool]:
 def _read_grant(cursor: Cursor) -> Grant:
     give = cursor.next().up == "GRANT"
     start = cursor.i
-    relation = None
-    while not cursor.done and not cursor.at(";"):
-        if cursor.accept("ON"):
-            kind = cursor.up()
-            _ = cursor.accept("TABLE") or cursor.accept("SEQUENCE")
-            if kind not in _NOT_RELATIONS:
-                relation = cursor.qname()
-        elif cursor.at("("):
+    relations: tuple[QName, ...] = ()
+    while not (cursor.done or cursor.at(";") or cursor.at("ON")):  # the privileges
+        if cursor.at("("):
             cursor.skip_group()
         else:
             cursor.next()
-    return Grant(relation=relation, give=give, text=cursor.slice(start))
+    if cursor.accept("ON") and not (
+        cursor.up() in _NOT_RELATIONS and cursor.up(1) not in ("TO", "FROM", ",", ".")
+    ):
+        if not cursor.accept("TABLE"):
+            cursor.accept("SEQUENCE")
+        relations = cursor.list_of(cursor.qname)
+        if cursor.up() != ("TO" if give else "FROM"):
+            raise cursor.unread("a role was expected")
+    cursor.rest()
+    return Grant(
+        relation=relations[0] if relations else None,
+        relations=relations,
+        give=give,
+        text=cursor.slice(start),
+    )
 
 
+#: what follows ON where the objects are no relations
 _NOT_RELATIONS = frozenset(
-    [
-        "ALL",
-        "SCHEMA",
-        "FUNCTION",
-        "PROCEDURE",
-        "ROUTINE",
-        "TYPE",
-        "DOMAIN",
-        "DATABASE",
-        "LANGUAGE",
-        "FOREIGN",
-        "TABLESPACE",
-        "PARAMETER",
-        "LARGE",
-    ]
+    "ALL SCHEMA FUNCTION PROCEDURE ROUTINE TYPE DOMAIN DATABASE LANGUAGE FOREIGN TABLESPACE "
+    "PARAMETER LARGE".split()
 )
 
 READS = {

@@ -18,23 +18,13 @@ from zdd_migrate.operations.facts import leaves, sequences_read, tree
 _M = LockMode
 _FOR_UPDATE = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
 _INSERTED = re.compile(r"\bINSERT\s+INTO\s+[\w.\"]+(?:\s+AS\s+\w+)?\s*\(([^()]*)\)", re.IGNORECASE)
-#: SELECT … INTO makes a table
-_INTO = re.compile(
-    r"^\s*SELECT\b.*?\bINTO\s+(?:TEMP\w*\s+|UNLOGGED\s+)?(?:TABLE\s+)?(\w+)",
-    re.IGNORECASE | re.DOTALL,
-)
 _ACTING = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
 def read_by(schema: Schema, query: str) -> list[QName]:
     """Relations a query reads when it runs: through views, partitions and children too."""
     found: dict[QName, None] = {}
-    made = _INTO.search(query)
-    todo = [
-        schema.resolve(name)
-        for name in relations_read(query)
-        if made is None or name.name != made[1].lower()
-    ]
+    todo = [schema.resolve(name) for name in relations_read(query)]
     while todo:
         name = todo.pop(0)
         if name in found:

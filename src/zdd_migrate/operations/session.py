@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.queries import relations_read
+from zdd_migrate.grammar.objects import read_options
+from zdd_migrate.grammar.queries import follow_query, relations_read
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -88,7 +89,9 @@ def _read_declare(cursor: Cursor) -> SessionStatement:
     if cursor.accept_one(("WITH", "WITHOUT")):
         cursor.expect("HOLD")
     cursor.expect("FOR")
-    return SessionStatement(verb="DECLARE", text=cursor.rest())
+    text = cursor.rest()
+    follow_query(cursor, text)
+    return SessionStatement(verb="DECLARE", text=text)
 
 
 def _read_explain(cursor: Cursor) -> Explain | tuple[Operation, ...]:
@@ -97,11 +100,8 @@ def _read_explain(cursor: Cursor) -> Explain | tuple[Operation, ...]:
     cursor.expect("EXPLAIN")
     analyze = False
     if cursor.at("(") and cursor.up(1) not in ("SELECT", "WITH", "VALUES", "(", "TABLE"):
-        options = [part.split() for part in cursor.group_text().upper().split(",")]
-        analyze = any(
-            o[:1] in (["ANALYZE"], ["ANALYSE"]) and o[1:] not in (["OFF"], ["FALSE"], ["0"])
-            for o in options
-        )
+        options = read_options(cursor)
+        analyze = options.get("ANALYZE", options.get("ANALYSE", False))
     else:
         analyze = cursor.accept_one(("ANALYZE", "ANALYSE")) is not None
         cursor.accept("VERBOSE")

@@ -74,14 +74,22 @@ def _read_set(cursor: Cursor) -> SetParameter:
     local = cursor.accept("LOCAL")
     if not local:
         cursor.accept("SESSION")
+    if cursor.accept("XML", "OPTION"):
+        word = cursor.accept_one(("DOCUMENT", "CONTENT"))
+        return SetParameter(parameter="xmloption", value=word, local=local)
+    if cursor.accept("SESSION", "AUTHORIZATION"):
+        return SetParameter(parameter="session_authorization", value=_value(cursor), local=local)
     if cursor.accept("TIME", "ZONE"):
-        return SetParameter(parameter="timezone", value=_value(cursor), local=local)
+        value = None if cursor.accept("LOCAL") else _value(cursor)
+        return SetParameter(parameter="timezone", value=value, local=local)
     if cursor.at("TRANSACTION") or cursor.at("CHARACTERISTICS"):
         cursor.rest()
         return SetParameter(parameter="transaction", value="", local=True)
     if cursor.accept("CONSTRAINTS"):
         cursor.rest()
         return SetParameter(parameter="constraints", value="", local=True)
+    if cursor.up(1) in ("TO", "=", "."):  # a parameter of that name: SET role TO …
+        return _read_assignment(cursor, local)
     if cursor.accept("ROLE"):
         return SetParameter(parameter="role", value=_value(cursor), local=local)
     if cursor.accept("AUTHORIZATION"):
@@ -90,9 +98,15 @@ def _read_set(cursor: Cursor) -> SetParameter:
         return SetParameter(parameter="client_encoding", value=_value(cursor), local=local)
     if cursor.accept("SCHEMA"):
         return SetParameter(parameter="search_path", value=_value(cursor), local=local)
+    return _read_assignment(cursor, local)
+
+
+def _read_assignment(cursor: Cursor, local: bool) -> SetParameter:
     name = cursor.name()
     while cursor.accept("."):
         name += "." + cursor.name()
+    if cursor.at("FROM", "CURRENT"):
+        raise cursor.unread("the value to go on with is known to the session alone")
     if not (cursor.accept("TO") or cursor.accept("=")):
         raise cursor.unread("TO or = was expected")
     value = _value(cursor)
@@ -123,6 +137,8 @@ def _read_reset(cursor: Cursor) -> SetParameter:
         return SetParameter(parameter="session_authorization", value=None)
     if cursor.accept("TIME", "ZONE"):
         return SetParameter(parameter="timezone", value=None)
+    if cursor.accept("TRANSACTION", "ISOLATION", "LEVEL"):
+        return SetParameter(parameter="transaction_isolation", value=None)
     name = cursor.name()
     while cursor.accept("."):
         name += "." + cursor.name()

@@ -201,13 +201,18 @@ def _column_switch(name: str) -> Callable[[Cursor, Target, str], SwitchTable]:
         return SwitchTable(
             relation=target.relation,
             switch=name,
-            text=f"ALTER COLUMN {quote_ident(column)} {cursor.slice(start)}",
+            text=f"ALTER COLUMN {_column(target, column)} {cursor.slice(start)}",
             column=column,
             only=target.only,
             object=target.object,
         )
 
     return read
+
+
+def _column(target: Target, column: str) -> str:
+    """A column of an index is told by its number."""
+    return column if target.object == "INDEX" and column.isdigit() else quote_ident(column)
 
 
 TABLE_ACTIONS = {
