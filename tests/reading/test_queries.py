@@ -50,6 +50,17 @@ def test_a_script_gives_each_statement_its_line(tmp_path: Path) -> None:
     assert read.left_out == 2
 
 
+def test_copy_from_stdin_has_data_behind_it_or_not(tmp_path: Path) -> None:
+    """A dump's rows are no statements, and a list of queries has no rows."""
+    file = tmp_path / "q.sql"
+    file.write_text("COPY t (a) FROM STDIN;\nSELECT 1;\nSELECT a FROM t;\n")
+    dump = tmp_path / "dump.sql"
+    dump.write_text("COPY t (a) FROM STDIN;\nSELECT 1;\n\\.\nSELECT a FROM t;\n")
+
+    assert [q.line for q in read_queries([file]).queries] == [1, 2, 3]
+    assert [q.line for q in read_queries([dump]).queries] == [1, 4]
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "lines"])
 def test_exports_of_pg_stat_statements(form: str, tmp_path: Path) -> None:
     """As CSV, as one array, as an object a line; other columns do not matter."""

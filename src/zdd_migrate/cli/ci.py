@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +29,9 @@ from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.verdict import Verdict
 from zdd_migrate.operations.base import DEFAULT_PG
+
+if TYPE_CHECKING:
+    from zdd_migrate.verify.versions import CodeVersion
 
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown")
 
@@ -127,13 +131,15 @@ def _verifier(
 ) -> Callable[[Plan, str], Verdict]:
     """Tries plans on one server, which is started when the first is tried."""
     started: list[object] = []
+    code: dict[str, Sequence[CodeVersion]] = {}
 
     def verify(plan: Plan, schema_sql: str) -> Verdict:
-        from zdd_migrate.cli.verify import commands
+        from zdd_migrate.cli.verify import code_versions
         from zdd_migrate.postgres.servers import Server, server
         from zdd_migrate.verify.walk import Effort, verify_plan
 
         if not started:
+            code.update(code_versions({"old": (), "new": ()}, config, stack))
             started.append(stack.enter_context(server(postgres, major=major)))
         found = started[0]
         assert isinstance(found, Server)
@@ -141,8 +147,8 @@ def _verifier(
             plan,
             schema_sql=schema_sql,
             server=found,
-            old=commands("old", (), config),
-            new=commands("new", (), config),
+            old=code["old"],
+            new=code["new"],
             effort=Effort.quick(),
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from zdd_migrate.errors import EXIT_FINDINGS, InputError
 from zdd_migrate.model.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
-    from zdd_migrate.verify.commands import Command
+    from zdd_migrate.verify.versions import CodeVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,15 @@ class Request:
 @click.command(name="verify")
 @click.argument("path", type=click.Path(path_type=Path))
 @schema_option
-@click.option("--old", multiple=True, metavar="SPEC", help="How to run the old code: command:…")
-@click.option("--new", multiple=True, metavar="SPEC", help="How to run the new code: command:…")
+@click.option(
+    "--old",
+    multiple=True,
+    metavar="SPEC",
+    help="The old code: command:…, queries:…, models:… (repeatable).",
+)
+@click.option(
+    "--new", multiple=True, metavar="SPEC", help="The new code, likewise; docs/verify.md has all."
+)
 @click.option(
     "--postgres",
     default="auto",
@@ -112,8 +121,10 @@ def _plan(request: Request) -> Verdict:
     plan = read(request.path)
     config = config_for([str(request.path)])
     schema_sql = _schema_sql(request, config, plan.before)
-    with server(request.postgres, major=request.major) as found:
-        verdict = verify_plan(plan, schema_sql=schema_sql, server=found, **_common(request, config))
+    with ExitStack() as stack:
+        common = _common(request, config, stack)
+        found = stack.enter_context(server(request.postgres, major=request.major))
+        verdict = verify_plan(plan, schema_sql=schema_sql, server=found, **common)
     from zdd_migrate.formats.verdict import to_dict
 
     result = {**to_dict(verdict), "plan_hash": plan_hash(request.path)}
@@ -134,27 +145,29 @@ def _migration(request: Request) -> Verdict:
         raise InputError(f"{request.path}: nothing to verify: it holds no statement")
     _, history = starting_schema(None, paths, config) if request.schema is None else (None, "")
     schema_sql = _schema_sql(request, config, history)
-    with server(request.postgres, major=request.major) as found:
+    with ExitStack() as stack:
+        common = _common(request, config, stack)
+        found = stack.enter_context(server(request.postgres, major=request.major))
         return verify_migration(
             [s.sql for s in statements],
             in_transaction=all(s.in_transaction for s in statements),
             schema_sql=schema_sql,
             server=found,
-            **_common(request, config),
+            **common,
         )
 
 
-def _common(request: Request, config: Config) -> dict[str, Any]:
+def _common(request: Request, config: Config, stack: ExitStack) -> dict[str, Any]:
     from zdd_migrate.verify.judge import Limits
     from zdd_migrate.verify.walk import Effort
 
+    say = _progress(request)
     return {
-        "old": commands("old", request.old, config),
-        "new": commands("new", request.new, config),
+        **code_versions({"old": request.old, "new": request.new}, config, stack, say),
         "seed_sql": _seed(request, config),
         "effort": Effort.quick() if request.quick else Effort(),
         "limits": Limits(longest_wait_ms=request.longest_wait_ms),
-        "say": _progress(request),
+        "say": say,
     }
 
 
@@ -176,21 +189,20 @@ def _seed(request: Request, config: Config) -> str | None:
     return Path(named).read_text(encoding="utf-8-sig")
 
 
-def commands(name: str, specs: tuple[str, ...], config: Config) -> list[Command]:
-    from zdd_migrate.verify.commands import Command
+def code_versions(
+    specs_of: Mapping[str, Sequence[str]],
+    config: Config,
+    stack: ExitStack,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Sequence[CodeVersion]]:
+    """Both versions as options or the configuration say, checked out and set up."""
+    from zdd_migrate.verify.specs import settings, versions
 
-    found = []
-    for spec in specs:
-        kind, _, rest = spec.partition(":")
-        if kind == "synthetic":
-            continue  # always tried
-        if kind != "command" or not rest:
-            raise InputError(f"--{name} {spec}: write synthetic or command:PROGRAM")
-        found.append(Command(name, rest, Path.cwd()))
-    configured = config.versions.get(name, {})
-    if not specs and configured.get("command"):
-        environment = {str(k): str(v) for k, v in configured.get("environment", {}).items()}
-        found.append(Command(name, str(configured["command"]), config.root, environment))
+    found: dict[str, Sequence[CodeVersion]] = {}
+    for name, specs in specs_of.items():
+        wanted = settings(name, specs, config.versions.get(name, {}))
+        root = Path.cwd() if specs else config.root
+        found[name] = versions(name, wanted, root, stack, say)
     return found
 
 

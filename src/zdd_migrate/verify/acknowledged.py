@@ -8,6 +8,7 @@ delete, `doubt` for a row that was being written when the connection went.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +50,9 @@ class Ledger:
                 rows.pop(key, None)
         return rows
 
-    def branch(self, directory: Path) -> Ledger:
+    def branch(self) -> Ledger:
         """The record so far, going on separately for a copy of the database."""
+        directory = self.directory.with_name(f"{self.directory.name}-{secrets.token_hex(4)}")
         return Ledger(directory, self.snapshot())
 
     def _lines(self) -> Iterator[tuple[str, Key, Row]]:

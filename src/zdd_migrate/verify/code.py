@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from zdd_migrate.verify.acknowledged import Ledger
 from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.versions import CodeVersion, Synthetic
 
@@ -47,12 +47,17 @@ class Code:
         return Code({**self.synthetic, "new": new}, self.given)
 
     def branch(self) -> Code:
-        """The same versions for a copy of the database: ledgers go on separately."""
-        copies = {}
-        for name, version in self.synthetic.items():
-            directory = version.ledger.directory.with_name(f"{name}-{secrets.token_hex(4)}")
-            copies[name] = replace(version, ledger=version.ledger.branch(directory))
-        return Code(copies, self.given)
+        """The same versions for a copy of the database: records go on separately."""
+        return Code(
+            {name: version.branched() for name, version in self.synthetic.items()},
+            {name: [one.branched() for one in ones] for name, ones in self.given.items()},
+        )
+
+    def ledgers(self, name: str) -> Iterator[tuple[str, Ledger]]:
+        """The records of a version, at every depth that keeps one, by what it is called."""
+        for version in self.of(name):
+            if version.ledger is not None:
+                yield label(version), version.ledger
 
 
 def label(version: CodeVersion) -> str:

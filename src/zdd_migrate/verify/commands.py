@@ -2,59 +2,91 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zdd_migrate.errors import InputError
+from zdd_migrate.model.schema import Schema
 from zdd_migrate.postgres.serverlog import LoggedError, read_errors
 from zdd_migrate.postgres.servers import Server
+from zdd_migrate.verify.acknowledged import Ledger
+from zdd_migrate.verify.programs import (
+    Kept,
+    await_ready,
+    free_port,
+    last_line,
+    variables,
+    words,
+)
 from zdd_migrate.verify.recording import Recorded, Recorder
 from zdd_migrate.verify.versions import Session
 from zdd_migrate.verify.workers import Crew
 
-_COMMAND_SECONDS = 120
+_COMMAND_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A program that stays up while the other is run against it; `{port}` is given it as PORT too.
+
+    `ready` is a URL that answers, or a command that ends with 0, within `seconds`.
+    """
+
+    start: str
+    ready: str
+    seconds: float = 60.0
 
 
 @dataclass(slots=True)
 class Command:
     """Any program that is given the database's URL in DATABASE_URL; exit status 0 means it worked.
 
-    `command` is split as a shell would, `python` at its start is this interpreter, `{url}` in it is
-    the URL. It runs in `directory` with `environment` added.
+    `command` is split as a shell would, `python` at its start is the version's own, `{url}` in it
+    is the URL and `{port}` the service's port. It runs in `directory` with `environment` added.
     """
 
     name: str
     command: str
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    service: Service | None = None
+    seconds: float = _COMMAND_SECONDS
     depth: str = "command"
+    ledger: Ledger | None = None
 
     @property
     def has_work(self) -> bool:
         """A program always has."""
         return True
 
-    def argv(self, url: str) -> list[str]:
-        """The program and its arguments; InputError when it is nothing to run."""
-        try:
-            words = shlex.split(self.command)
-        except ValueError as error:
-            raise InputError(f"versions.{self.name}.command: {error}") from None
-        if not words:
-            raise InputError(f"versions.{self.name}.command is empty")
-        if words[0] in ("python", "python3"):
-            words[0] = sys.executable
-        return [word.replace("{url}", url) for word in words]
+    def branched(self) -> Command:
+        """It keeps no record."""
+        return self
+
+    def prepare(self, server: Server, database: str, schema: Schema, crew: Crew) -> list[str]:
+        """See a service come up where it must: that it cannot later on is then no bad setting."""
+        if self.service is not None:
+            session = _CommandSession(self, server, database)
+            session.close()
+            if session.unready:
+                raise InputError(
+                    f"versions.{self.name}.start: {self.service.start} does not come up on its own "
+                    f"schema: {session.unready}"
+                )
+        return []
+
+    def argv(self, setting: str, text: str, url: str, port: int | None) -> list[str]:
+        """A program and its arguments; InputError when it is nothing to run."""
+        argv = words(f"versions.{self.name}.{setting}", text, self.python)
+        return [w.replace("{url}", url).replace("{port}", str(port or "")) for w in argv]
 
     def open(self, server: Server, database: str, crew: Crew) -> Session:
-        """Nothing is started yet; the program runs once a round."""
+        """A service is started now; the program runs once a round."""
         return _CommandSession(self, server, database)
 
 
@@ -72,54 +104,76 @@ class _CommandSession:
         )
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
-        self.process: subprocess.Popen[str] | None = None
+        self.program: Kept | None = None
+        self.service: Kept | None = None
+        self.port: int | None = None
+        #: why the service did not come up
+        self.unready = ""
+        if version.service is not None:
+            self._serve(version.service)
+
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        return {**self.version.environment, **variables(self.url, self.port)}
+
+    def _serve(self, service: Service) -> None:
+        self.port = free_port()
+        argv = self.version.argv("start", service.start, self.url, self.port)
+        self.service = Kept(argv, self.version.directory, self._environment)
+        check: str | list[str] = service.ready.replace("{port}", str(self.port))
+        if not service.ready.startswith(("http://", "https://")):
+            check = self.version.argv("ready", service.ready, self.url, self.port)
+        try:
+            self.unready = await_ready(
+                self.service, check, service.seconds, self.version.directory, self._environment
+            )
+        except BaseException:
+            self.service.end()
+            raise
+        if self.unready:
+            self.recorder.failed("-----", f"the service did not come up: {self.unready}", "")
 
     def work_once(self) -> None:
-        argv = self.version.argv(self.url)
-        started = time.monotonic()
-        try:
-            self.process = subprocess.Popen(
-                argv,
-                cwd=self.version.directory,
-                env={**os.environ, **self.version.environment, "DATABASE_URL": self.url},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise InputError(
-                f"versions.{self.version.name}.command does not start: {argv[0]}: {error.strerror}"
-            ) from None
-        try:
-            output, _ = self.process.communicate(timeout=_COMMAND_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            self.recorder.unclear(f"{self.version.command} did not end in {_COMMAND_SECONDS} s")
+        if self.unready:
+            self._errors_logged()
+            self.recorder.ran(0.0)
             return
-        self.recorder.ran(time.monotonic() - started if self.process.returncode == 0 else 0.0)
-        self._judge(output, self.process.returncode)
+        argv = self.version.argv("command", self.version.command, self.url, self.port)
+        started = time.monotonic()
+        self.program = Kept(argv, self.version.directory, self._environment)
+        try:
+            status = self.program.wait(self.version.seconds)
+            output = self.program.output
+        finally:
+            self.program.end()
+        if status is None:
+            self.recorder.unclear(
+                f"{self.version.command} did not end in {self.version.seconds:.0f} s"
+            )
+            return
+        self.recorder.ran(time.monotonic() - started if status == 0 else 0.0)
+        self._judge(output, status)
         self.recorder.round_done()
 
+    def _errors_logged(self) -> list[LoggedError]:
+        if self.server.log_path is None:
+            return []
+        logged, self.offset = read_errors(self.server.log_path, self.offset, self.application)
+        return logged
+
     def _judge(self, output: str, status: int) -> None:
-        if self.stopping.is_set() and status < 0:
-            return  # we ended it ourselves
+        said = last_line(output)
         if status in (126, 127):
             raise InputError(
                 f"versions.{self.version.name}.command does not start: {self.version.command} "
-                f"ended with {status}: {_last(output)}"
+                f"ended with {status}: {said}"
             )
-        logged: list[LoggedError] = []
-        if self.server.log_path is not None:
-            logged, self.offset = read_errors(self.server.log_path, self.offset, self.application)
+        logged = self._errors_logged()
         if status == 0:
             return
         for error in logged:
             self.recorder.failed(error.sqlstate, error.message, error.statement)
         if not logged:
-            said = _last(output)
             if "ModuleNotFoundError" in said or "can't open file" in said:
                 raise InputError(f"versions.{self.version.name}.command does not start: {said}")
             self.recorder.failed("-----", f"{self.version.command} ended with {status}: {said}", "")
@@ -136,6 +190,8 @@ class _CommandSession:
             except InputError as error:
                 self.recorder.unclear(str(error))
                 return
+            if self.unready:
+                return
 
     def stop(self) -> None:
         """The round under way is let finish: ending it would look like a failure."""
@@ -149,14 +205,7 @@ class _CommandSession:
 
     def close(self) -> None:
         self.stop()
-        self._kill()
-
-    def _kill(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-def _last(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else "it printed nothing"
+        for kept in (self.program, self.service):
+            if kept is not None:
+                kept.end()
+        self.program = self.service = None

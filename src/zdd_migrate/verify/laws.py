@@ -31,12 +31,12 @@ def check_ledgers(bench: Bench, database: str, phase: str) -> None:
     if phase in (Phase.SWITCH.value, Phase.CONTRACT.value):
         sides.append(("new", bench.stage.new))
     with bench.server.connect(database) as connection:
-        for name, shapes in sides:
-            _ledger(bench, connection, bench.code.synthetic[name].ledger, shapes, phase, name)
         if phase == Phase.CONTRACT.value:
             # what old code wrote must have come through: by key and common columns
-            ledger = bench.code.synthetic["old"].ledger
-            _ledger(bench, connection, ledger, bench.stage.new, phase, "old")
+            sides.append(("old", bench.stage.new))
+        for name, shapes in sides:
+            for called, ledger in bench.code.ledgers(name):
+                _ledger(bench, connection, ledger, shapes, phase, called)
 
 
 def _ledger(
@@ -79,11 +79,9 @@ def check_end(bench: Bench, database: str) -> None:
 def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple[int, str]:
     """How many acknowledged rows are missing or changed at the start's shape, and an example."""
     total, example = 0, ""
-    for version in code.synthetic.values():
+    for ledger in [kept for name in ("old", "new") for _, kept in code.ledgers(name)]:
         try:
-            missing, differing, one = compare(
-                connection, version.ledger, bench.stage.old, bench.filled
-            )
+            missing, differing, one = compare(connection, ledger, bench.stage.old, bench.filled)
         except psycopg.Error as error:
             return 1, f"the rows cannot be compared: {' '.join(str(error).split())[:120]}"
         total += missing + differing

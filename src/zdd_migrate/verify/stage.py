@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -20,7 +20,7 @@ from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
 from zdd_migrate.verify.data import fill
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
-from zdd_migrate.verify.versions import WRITER, Synthetic
+from zdd_migrate.verify.versions import WRITER, CodeVersion, Synthetic
 from zdd_migrate.verify.workers import Crew
 
 _EXTENSION = re.compile(r'extension "([^"]+)" is not available', re.IGNORECASE)
@@ -59,6 +59,7 @@ def set_up(
     seed_sql: str | None,
     rows: int,
     crew: Crew,
+    given: Mapping[str, Sequence[CodeVersion]],
     origin: str = "the schema",
 ) -> Stage:
     """Build the starting database, fill it, and find out what the plain migration does."""
@@ -99,7 +100,7 @@ def set_up(
         shapes(after, new_tables, before),
         notes,
     )
-    _calibrate(stage, sources, crew)
+    _calibrate(stage, sources, crew, given)
     return stage
 
 
@@ -144,12 +145,16 @@ def _as_both_want(before: Schema, after: Schema) -> Schema:
     return merged
 
 
-def _calibrate(stage: Stage, sources: Sequence[str], crew: Crew) -> None:
+def _calibrate(
+    stage: Stage, sources: Sequence[str], crew: Crew, given: Mapping[str, Sequence[CodeVersion]]
+) -> None:
     """Let each made-up version work where it must work; what fails there is not the plan's fault."""
     server = stage.server
     plain = server.create_database(template=stage.start)
     with server.connect(plain) as connection:
         stage.own_faults["old"] = _own_faults(server, plain, "old", stage.old, crew)
+        for version in given["old"]:
+            stage.notes += version.prepare(server, plain, stage.before, crew)
         stage.grown = growth(stage.begin, snapshot(connection))
         try:
             for statement in sources:
@@ -160,6 +165,8 @@ def _calibrate(stage: Stage, sources: Sequence[str], crew: Crew) -> None:
     with server.connect(plain) as connection:
         stage.notes += fill(connection, stage.after, fresh, 50)
     stage.own_faults["new"] = _own_faults(server, plain, "new", stage.new, crew)
+    for version in given["new"]:
+        stage.notes += version.prepare(server, plain, stage.after, crew)
     server.drop_database(plain)
     for name, faults in stage.own_faults.items():
         for state, message in sorted(faults)[:3]:

@@ -25,7 +25,7 @@ from zdd_migrate.verify.shapes import Conflict, Shape, vary
 Row = dict[str, str | None]
 #: retried by any careful application: deadlock, serialization failure
 _RETRIED = ("40P01", "40001")
-_STATEMENT_TIMEOUT_MS = 20_000
+STATEMENT_TIMEOUT_MS = 20_000
 #: how long a long transaction stays open after its first write
 _HOLD_S = 0.15
 _LONG_EVERY = 4
@@ -87,7 +87,7 @@ class Writer:
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(self.dsn, autocommit=True, connect_timeout=10)
         connection.prepare_threshold = 0
-        connection.execute(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}")
+        connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
         return connection
 
     def close(self) -> None:
@@ -358,7 +358,7 @@ class Writer:
                 return rows
             except psycopg.Error as error:
                 self.report.ran(time.monotonic() - started, statement)
-                if attempt == 1 and _is_stale_plan(error) and not self._inside():
+                if attempt == 1 and is_stale_plan(error) and not self._inside():
                     self.report.replanned()
                     self._forget_plans()
                     continue
@@ -377,7 +377,7 @@ class Writer:
         if self.connection.closed:
             self.report.failed(error.sqlstate or "08006", "the connection was lost", statement)
             raise LostConnectionError from None
-        if _is_stale_plan(error) and self._inside():
+        if is_stale_plan(error) and self._inside():
             self.report.replanned()
         elif error.sqlstate not in _RETRIED:
             self.report.failed(
@@ -392,7 +392,7 @@ class Writer:
 
     def _again(self, error: psycopg.Error) -> bool:
         """Whether an application would simply try again."""
-        if _is_stale_plan(error):
+        if is_stale_plan(error):
             self._forget_plans()
             return True
         return error.sqlstate in _RETRIED
@@ -409,6 +409,6 @@ class Writer:
         return False
 
 
-def _is_stale_plan(error: psycopg.Error) -> bool:
+def is_stale_plan(error: psycopg.Error) -> bool:
     """Cached plan must not change result type: other 0A000 are failures like any other."""
     return error.sqlstate == "0A000" and error.diag.source_function == "RevalidateCachedQuery"

@@ -9,6 +9,7 @@ from typing import Protocol
 import psycopg
 
 from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.model.schema import Schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify import synthetic
 from zdd_migrate.verify.acknowledged import Ledger
@@ -49,8 +50,18 @@ class CodeVersion(Protocol):
     depth: str
 
     @property
+    def ledger(self) -> Ledger | None:
+        """What it was told was committed, where it writes that down."""
+
+    @property
     def has_work(self) -> bool:
         """Whether there is anything that this version can do."""
+
+    def branched(self) -> CodeVersion:
+        """The same for a copy of the database: its record goes on separately."""
+
+    def prepare(self, server: Server, database: str, schema: Schema, crew: Crew) -> list[str]:
+        """See on a database of its own schema what works; notes of what is left out. InputError."""
 
     def open(self, server: Server, database: str, crew: Crew) -> Session:
         """Connect to a database, with processes of the crew where it needs any."""
@@ -80,6 +91,14 @@ class Synthetic:
     def has_work(self) -> bool:
         """False where the change leaves this version no table to work on."""
         return bool(self.shapes)
+
+    def branched(self) -> Synthetic:
+        """The same for a copy of the database: its record goes on separately."""
+        return replace(self, ledger=self.ledger.branch())
+
+    def prepare(self, server: Server, database: str, schema: Schema, crew: Crew) -> list[str]:
+        """Nothing: made-up statements are calibrated by the stage."""
+        return []
 
     def open(self, server: Server, database: str, crew: Crew) -> SyntheticSession:
         """Open as many connections as there are writers, each in a process of its own."""

@@ -83,15 +83,17 @@ def _bench(
 ) -> Bench:
     effort = effort or Effort()
     say("building the starting schema and rows")
-    stage = set_up(server, schema_sql, plan.sources, seed_sql=seed_sql, rows=effort.rows, crew=crew)
+    code: dict[str, list[CodeVersion]] = {"old": list(given[0]), "new": list(given[1])}
+    stage = set_up(
+        server, schema_sql, plan.sources, seed_sql=seed_sql, rows=effort.rows, crew=crew, given=code
+    )
     made_up = {
         name: Synthetic(
             name, shapes, crew.ledger(name), ignored=stage.own_faults.get(name, frozenset())
         )
         for name, shapes in (("old", stage.old), ("new", stage.new))
     }
-    code = Code(made_up, {"old": list(given[0]), "new": list(given[1])})
-    return Bench(server, crew, stage, plan, code, effort, limits or Limits(), say)
+    return Bench(server, crew, stage, plan, Code(made_up, code), effort, limits or Limits(), say)
 
 
 def _verdict(bench: Bench) -> Verdict:
