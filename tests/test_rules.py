@@ -158,3 +158,17 @@ def test_work_under_a_lock_is_always_found() -> None:
             read = read_sql(migration, "m.sql", in_transaction=False)
 
             assert checker.run([read], schema).findings, rule.id
+
+
+def test_every_check_of_the_peers_has_its_answer() -> None:
+    """All 120 rows, each with rules that exist by that name, or with a reason."""
+    text = (ROOT / "docs" / "checks-of-peers.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    rules = {rule.id: rule for rule in own_rules()}
+
+    assert [int(number) for number, _, _ in rows] == list(range(1, 121))
+    for number, _, answer in rows:
+        named = re.findall(r"(ZDD\d{3}) ([a-z-]+)(°?)", answer)
+        assert named or re.match(r"(declined|none needed): \w.{20,}", answer), number
+        for id_, name, off in named:
+            assert (rules[id_].name, "" if rules[id_].default else "°") == (name, off)
