@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,36 @@ class Config:
     prices: Prices = field(default_factory=Prices)
     raw: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def rule_directories(self) -> tuple[str, ...]:
+        """Where the team's own rules are."""
+        return tuple(str(self.root / directory) for directory in self.rules)
+
+    def overrides(self, path: str) -> Iterator[dict[str, Any]]:
+        """The tables under `paths` whose glob a file matches, as given or seen from the root."""
+        for glob, table in self.paths.items():
+            if fnmatch(path, glob) or fnmatch(self.relative(path), glob):
+                yield table
+
+    def relative(self, path: str) -> str:
+        """A file's path seen from the root, with slashes; as it is where it lies elsewhere."""
+        try:
+            return Path(path).resolve().relative_to(self.root.resolve()).as_posix()
+        except ValueError:
+            return path
+
+    def refuse_strangers(self, known: Collection[str]) -> None:
+        """InputError where a rule is named that does not exist: a typing error would be silent."""
+        named = [*self.ignore, *self.select, *self.severity]
+        for table in self.paths.values():
+            named += [*table.get("ignore", ()), *table.get("severity", {})]
+        for name in named:
+            if name not in known:
+                raise InputError(
+                    f"{self.path or 'the configuration'}: there is no rule {name}; "
+                    "zdd-migrate rules lists them"
+                )
+
 
 def load(start: Path) -> Config:
     """The nearest configuration at or above `start` (a file or directory); empty when none."""
@@ -95,6 +127,14 @@ def _config(path: Path, raw: dict[str, Any]) -> Config:
         raise InputError(
             f"{path}: {unknown[0]!r} is not a setting; known are {', '.join(sorted(_KEYS))}"
         )
+    severity = dict(_typed(path, table, "severity", dict) or {})
+    _severities(path, "severity", severity)
+    paths = dict(_typed(path, table, "paths", dict) or {})
+    for glob, override in paths.items():
+        _override(path, glob, override)
+    bar = _typed(path, table, "fail_on", str)
+    if bar not in (None, "never", *_SEVERITIES):
+        raise InputError(f"{path}: fail_on is error, warning, info or never, not {bar!r}")
     return Config(
         root=path.parent,
         path=path,
@@ -102,19 +142,42 @@ def _config(path: Path, raw: dict[str, Any]) -> Config:
         source=_typed(path, table, "source", str),
         schema=_typed(path, table, "schema", str),
         history=_typed(path, table, "history", str),
-        fail_on=_typed(path, table, "fail_on", str),
+        fail_on=bar,
         ignore=tuple(_typed(path, table, "ignore", list) or ()),
         select=tuple(_typed(path, table, "select", list) or ()),
-        severity=dict(_typed(path, table, "severity", dict) or {}),
+        severity=severity,
         rules=tuple(_typed(path, table, "rules", list) or ()),
         checks=_typed(path, table, "checks", str),
         baseline=_typed(path, table, "baseline", str),
         versions=dict(_typed(path, table, "versions", dict) or {}),
-        paths=dict(_typed(path, table, "paths", dict) or {}),
+        paths=paths,
         snapshot=_typed(path, table, "snapshot", str),
         prices=_prices(path, _typed(path, table, "cost", dict) or {}),
         raw=table,
     )
+
+
+_SEVERITIES = ("error", "warning", "info")
+
+
+def _severities(path: Path, where: str, table: dict[str, Any]) -> None:
+    for rule, severity in table.items():
+        if severity not in _SEVERITIES:
+            raise InputError(f"{path}: {where}.{rule} is error, warning or info, not {severity!r}")
+
+
+def _override(path: Path, glob: str, table: Any) -> None:
+    """`[paths."legacy/*"]`: ignore and severity, for files that match."""
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: paths.{glob!r} must be a table, not {table!r}")
+    for key in table:
+        if key not in ("ignore", "severity"):
+            raise InputError(f"{path}: paths.{glob!r} has no {key!r}; known are ignore, severity")
+    if not isinstance(table.get("ignore", []), list):
+        raise InputError(f"{path}: paths.{glob!r}.ignore must be a list")
+    if not isinstance(table.get("severity", {}), dict):
+        raise InputError(f"{path}: paths.{glob!r}.severity must be a table")
+    _severities(path, f"paths.{glob!r}.severity", table.get("severity", {}))
 
 
 def _prices(path: Path, table: dict[str, Any]) -> Prices:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 from zdd_migrate.check.breaking import Affected, Watch
+from zdd_migrate.check.custom import functions
 from zdd_migrate.check.suppression import suppress
-from zdd_migrate.checks import CHECKS
 from zdd_migrate.checks.case import Case, Check, Still, Story
 from zdd_migrate.checks.compatibility import dropped
 from zdd_migrate.checks.facts import describe
 from zdd_migrate.checks.order import at_the_end
 from zdd_migrate.config import Config
-from zdd_migrate.model.cost import grade_work, in_bytes, in_words, work
+from zdd_migrate.model.cost import grade_work, in_bytes, in_words, measured, work
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.finding import Finding, Report, Severity
 from zdd_migrate.model.names import QName
@@ -60,8 +59,10 @@ class Checker:
         self.queries = queries
         self.pg = pg
         self.prices = config.prices
-        self.checks: dict[str, Check] = {**CHECKS, **(checks or {})}
-        every = load_rules(config.rules) if rules is None else tuple(rules)
+        every = load_rules(config.rule_directories) if rules is None else tuple(rules)
+        self.checks = functions(every, config, checks or {})
+        self.sizes = _sizes(config)
+        config.refuse_strangers({r.id for r in every} | {r.name for r in every})
         self._rule = {rule.id: rule for rule in every}
         self.rules = [rule for rule in every if self._wanted(rule)]
         self._by_kind: dict[str, list[Rule]] = {}
@@ -106,6 +107,8 @@ class Checker:
     ) -> list[Finding]:
         found: list[_Found] = []
         story = Story()
+        if self.sizes is not None:
+            measured(schema, self.sizes)
         for explained in walk(migration, schema, pg=self.pg):
             if not explained.understood:
                 report.not_understood += 1
@@ -122,7 +125,7 @@ class Checker:
             findings = [f for f in findings if not f.rule.startswith(_FORWARD_ONLY)]
         for line, message in migration.problems:
             findings.append(self._problem("ZDD903", migration, line, message))
-        for rule, line, message in at_the_end(migration):
+        for rule, line, message in () if migration.planned else at_the_end(migration):
             if rule in self._rule and self._wanted(self._rule[rule]):
                 findings.append(self._problem(rule, migration, line, message))
         return suppress(migration, _distinct(findings), self._ignored(migration.path), self._unused)
@@ -203,12 +206,11 @@ class Checker:
         return out
 
     def _severity(self, rule: Rule, path: str, graded: Severity | None) -> Severity:
-        for glob, table in self.config.paths.items():
-            if fnmatch(path, glob):
-                severities = table.get("severity", {})
-                named = severities.get(rule.id) or severities.get(rule.name)
-                if named is not None:
-                    return Severity(named)
+        for table in self.config.overrides(path):
+            severities = table.get("severity", {})
+            named = severities.get(rule.id) or severities.get(rule.name)
+            if named is not None:
+                return Severity(named)
         named = self.config.severity.get(rule.id) or self.config.severity.get(rule.name)
         return Severity(named) if named is not None else (graded or rule.severity)
 
@@ -252,10 +254,7 @@ class Checker:
     def _ignored(self, path: str) -> frozenset[str]:
         """Rules that the configuration ignores in files of this path."""
         return frozenset(
-            rule
-            for glob, table in self.config.paths.items()
-            if fnmatch(path, glob)
-            for rule in table.get("ignore", ())
+            rule for table in self.config.overrides(path) for rule in table.get("ignore", ())
         )
 
 
@@ -292,6 +291,15 @@ def _tell(story: Story, explained: Explained) -> None:
     if any(mode.blocks_writes for mode in effects.locks.values()):
         for name in (*effects.rewrites, *effects.scans):
             story.worked.setdefault(name, explained.statement.span.line)
+
+
+def _sizes(config: Config) -> Schema | None:
+    """The sizes in the snapshot that the configuration names."""
+    if config.snapshot is None:
+        return None
+    from zdd_migrate.reading.snapshot import load
+
+    return load(config.root / config.snapshot).schema
 
 
 def _once(found: Iterable[_Found]) -> Iterator[_Found]:

@@ -20,6 +20,7 @@ VERBS = {
     "apply": "run one phase of a plan on a database",
     "status": "say how far a plan has come on a database",
     "undo": "walk a plan back",
+    "snapshot": "save a database's schema and sizes to a file that a repository can keep",
     "rules": "list the rules, or show one",
     "init": "write a first configuration",
     "doctor": "say what this machine has for each part of the tool",

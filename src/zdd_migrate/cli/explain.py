@@ -46,7 +46,9 @@ def command(
     config = config_for(paths)
     pg = pg_version or config.pg_version or DEFAULT_PG
     migrations = read_migrations(paths, source or config.source)
-    start, _ = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
+    start, _ = starting_schema(
+        schema, paths, config, history=history, source=source, pg=pg, snapshots=True
+    )
     statements = [
         explain.statement(explained)
         for migration in migrations

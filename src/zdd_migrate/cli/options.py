@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ from zdd_migrate.model.query import Query
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration
 from zdd_migrate.operations.base import DEFAULT_PG, SUPPORTED_PG
+
+if TYPE_CHECKING:
+    from zdd_migrate.reading.snapshot import Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +37,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but the
 schema_option = click.option(
     "--schema",
     metavar="FILE|DIR|DSN",
-    help="What the database looks like before: SQL that builds it, or a database to read.",
+    help="What the database looks like before: SQL that builds it, a snapshot, or a database to read.",
 )
 pg_option = click.option(
     "--pg-version",
@@ -120,17 +123,15 @@ def starting_schema(
     history: str | None = None,
     source: str | None = None,
     pg: int = DEFAULT_PG,
+    snapshots: bool = False,
 ) -> tuple[Schema, str]:
     """The schema before the migrations, and SQL that builds it ("" when read from a database).
 
     `--schema` first; else `--history`, or the earlier migrations beside those given; else nothing
-    is known, and every verdict says what it assumed.
+    is known, and every verdict says what it assumed. A snapshot holds no literals: it will do only
+    where `snapshots` says so.
     """
-    wanted = schema or (
-        str(config.root / config.schema)
-        if config.schema and not is_dsn(config.schema)
-        else config.schema
-    )
+    wanted = _wanted(schema, config)
     if wanted is not None and is_dsn(wanted):
         from zdd_migrate.postgres.catalog import read_live
 
@@ -140,6 +141,13 @@ def starting_schema(
             raise InputError(
                 f"{wanted}: no such schema file; --schema takes SQL, a directory or a database URL"
             )
+        if (kept := snapshot_of(schema, config)) is not None:
+            if not snapshots:
+                raise InputError(
+                    f"{wanted}: a snapshot holds no literals, so nothing can be built from it; "
+                    "give SQL (pg_dump --schema-only), earlier migrations, or a database URL"
+                )
+            return kept.schema, ""
         from zdd_migrate.reading.schema_source import load_schema_file
 
         loaded = load_schema_file(Path(wanted), pg)
@@ -149,12 +157,34 @@ def starting_schema(
     from zdd_migrate.reading.schema_source import script
 
     found = Schema()
-    earlier = _earlier(paths, history or config.history, source)
+    if history is None and config.history is not None:
+        history = str(config.root / config.history)
+    earlier = _earlier(paths, history, source)
     for migration in earlier:
         replay(migration.statements, found)
     found.complete = bool(earlier) and not found.gaps
     tell_gaps(found)
     return found, script(earlier)
+
+
+def _wanted(schema: str | None, config: Config) -> str | None:
+    """What `--schema` or else the configuration names."""
+    if schema is None and config.schema is not None and not is_dsn(config.schema):
+        return str(config.root / config.schema)
+    return schema or config.schema
+
+
+def snapshot_of(schema: str | None, config: Config) -> Snapshot | None:
+    """The snapshot that is named as the schema, where one is."""
+    wanted = _wanted(schema, config)
+    if wanted is None or not Path(wanted).is_file():
+        return None
+    with Path(wanted).open("rb") as file:
+        if b'"zdd-migrate snapshot"' not in file.read(200):
+            return None
+    from zdd_migrate.reading.snapshot import load
+
+    return load(Path(wanted))
 
 
 def tell_gaps(schema: Schema) -> None:

@@ -19,7 +19,7 @@ from zdd_migrate.rulebook import Rule, load_rules
 @quiet_option
 def command(rule: str | None, format_: str, quiet: bool) -> None:
     """List the rules; with a RULE's id or name, say all about it."""
-    rules = load_rules(load(Path()).rules)
+    rules = load_rules(load(Path()).rule_directories)
     if rule is not None:
         wanted = [r for r in rules if rule.upper() == r.id or rule == r.name]
         if not wanted:

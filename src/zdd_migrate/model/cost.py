@@ -6,7 +6,7 @@ disks reach. It is only made for tables whose size somebody measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.finding import Severity
@@ -39,6 +39,21 @@ class Work:
     seconds: float
     bytes: int
     unknown: tuple[QName, ...]
+
+
+def measured(schema: Schema, sizes: Schema) -> None:
+    """Give the tables of `schema` the sizes that those of `sizes` have, where they have none."""
+    for name, known in sizes.tables.items():
+        table = schema.tables.get(name)
+        if table is not None and table.bytes is None and known.bytes is not None:
+            schema.put_table(
+                replace(
+                    table,
+                    rows=known.rows,
+                    bytes=known.bytes,
+                    writes_per_second=known.writes_per_second,
+                )
+            )
 
 
 def work(effects: Effects, schema: Schema, prices: Prices, created: frozenset[QName]) -> Work:

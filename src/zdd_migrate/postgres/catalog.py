@@ -63,9 +63,21 @@ def read_schema(connection: psycopg.Connection, *, sizes: bool = False) -> Schem
 
 def read_live(dsn: str) -> Schema:
     """The schema of the database at a URL, with sizes; EnvironmentFailedError when it fails."""
+    return read_sizes(dsn)[0]
+
+
+def read_sizes(dsn: str) -> tuple[Schema, int]:
+    """The schema with sizes and the server's major, as of one moment. EnvironmentFailedError.
+
+    Read-only, and it waits for no lock for long. What a replica counts is its own, so from there
+    no write rates come.
+    """
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            return read_schema(connection, sizes=True)
+        with psycopg.connect(dsn, connect_timeout=10) as connection:
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.execute("SET LOCAL lock_timeout = '5s'")
+            return read_schema(connection, sizes=True), _version(connection)
     except psycopg.Error as error:
         said = " ".join(str(error).split())[:200]
         raise EnvironmentFailedError(
@@ -101,7 +113,7 @@ def _tables(connection: psycopg.Connection, schema: Schema, *, sizes: bool) -> N
           c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relispartition,
           pg_get_expr(c.relpartbound, c.oid), pg_get_partkeydef(c.oid), c.reloptions,
           obj_description(c.oid, 'pg_class'), c.reltuples::int8, {size},
-          (s.n_tup_ins + s.n_tup_upd + s.n_tup_del)
+          CASE WHEN NOT pg_is_in_recovery() THEN (s.n_tup_ins + s.n_tup_upd + s.n_tup_del) END
             / greatest(extract(epoch FROM now() - coalesce(d.stats_reset, pg_postmaster_start_time())), 1)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
