@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 #: lock timeout of a step that locks out readers or writers only for an instant
 BRIEF_MS = 2000
-#: how long what is dropped stays out of use, and can come back, before it may be dropped for good
-SOAK_DAYS = 7
 #: steps that build or validate wait as long as it takes, under a lock that blocks nobody
 PATIENT_MS = 0
 
@@ -306,9 +304,7 @@ class Draft:
                     out[phase].append(step)
         contract = out[Phase.CONTRACT]
         out[Phase.CONTRACT] = [s for s in contract if s.undo is not None] + [
-            replace(s, after_days=SOAK_DAYS) if isinstance(s, Sql) else s
-            for s in contract
-            if s.undo is None
+            s for s in contract if s.undo is None
         ]
         if out[Phase.CONTRACT] or self.needs_release:
             out[Phase.SWITCH].append(

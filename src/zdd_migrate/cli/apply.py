@@ -26,11 +26,8 @@ database_option = click.option(
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
 @click.option("--approve", is_flag=True, help="Needed for contract: no old code is left running.")
 @click.option(
-    "--approve-drop",
-    is_flag=True,
-    help="Needed for contract's last steps, which drop for good: nothing was missed.",
+    "--keep-old", is_flag=True, help="In contract, stop before the step that has no way back."
 )
-@click.option("--early", is_flag=True, help="With --approve-drop: before the day it waits for.")
 @click.option("--attempts", type=click.IntRange(1), default=30, help="Tries for each lock.")
 @format_option("text", "json")
 @quiet_option
@@ -40,8 +37,7 @@ def command(
     database: str,
     dry_run: bool,
     approve: bool,
-    approve_drop: bool,
-    early: bool,
+    keep_old: bool,
     attempts: int,
     format_: str,
     quiet: bool,
@@ -60,8 +56,7 @@ def command(
         database,
         dry_run=dry_run,
         approve=approve,
-        approve_drop=approve_drop,
-        early=early,
+        keep_old=keep_old,
         policy=Policy(attempts=attempts, say=say),
         say=say,
         progress=bar.update,
@@ -77,11 +72,6 @@ def command(
     before = f"; done before: {', '.join(result.skipped)}" if result.skipped else ""
     left = f"; left: {', '.join(result.left)}" if result.left else ""
     click.echo(f"{phase} of {result.plan}: {verb} {steps}{before}{left}")
-    if result.left:
-        click.echo(
-            "what is left drops for good: when nothing was missed, --phase contract --approve-drop "
-            "(zdd-migrate status says from which day on)"
-        )
     for code in result.releases:
         click.echo(f"now release the {code} code; contract comes when no old instance is left")
 

@@ -65,6 +65,7 @@ def command(output: Path, postgres: str) -> None:
     click.echo(f"  {plan_dir}/README.md     who does what, when, and how back")
     click.echo(f"  {plan_dir}/1_expand.sql  … and the other phases, each with its .undo.sql")
     click.echo(f"  {plan_dir}/verdict.json  the evidence, for a pull request")
+    click.echo(f"  {story}/verdict.html       the same to look at: open it in a browser")
     click.echo(f"  {story}/app/             the shop's two versions\n")
     if verdict.judgement is not Judgement.PASS:
         raise FindingsError("the plan was expected to pass, and did not")
@@ -123,6 +124,7 @@ def verify_story(story: Path, path: Path, postgres: str, *, quick: bool = True) 
         quick=quick,
         longest_wait_ms=5000,
         quiet=False,
+        outputs=() if quick else (("html", story / "verdict.html"),),
     )
     return verify(request)
 

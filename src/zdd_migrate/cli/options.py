@@ -224,3 +224,22 @@ def width() -> int:
     import shutil
 
     return min(shutil.get_terminal_size((100, 24)).columns, 100) if sys.stdout.isatty() else 100
+
+
+def output_of(text: str, formats: Sequence[str]) -> tuple[str, Path]:
+    """`-o html=report.html` → ("html", Path("report.html"))."""
+    form, _, file = text.partition("=")
+    if form not in formats or not file:
+        raise InputError(f"-o {text}: write FORMAT=FILE, with one of {', '.join(formats)}")
+    return form, Path(file)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; InputError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None

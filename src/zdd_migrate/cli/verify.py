@@ -16,15 +16,19 @@ from zdd_migrate.cli.options import (
     config_for,
     format_option,
     is_dsn,
+    output_of,
     quiet_option,
     read_migrations,
     schema_option,
     starting_schema,
     style,
     width,
+    write_whole,
 )
 from zdd_migrate.config import Config
 from zdd_migrate.errors import EXIT_FINDINGS, InputError
+from zdd_migrate.formats import VERDICTS
+from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ class Request:
     quick: bool
     longest_wait_ms: float
     quiet: bool
+    outputs: tuple[tuple[str, Path], ...] = ()
 
 
 @click.command(name="verify")
@@ -69,7 +74,14 @@ class Request:
 @click.option("--seed", metavar="FILE", help="SQL that fills the tables (default: rows made up).")
 @click.option("--quick", is_flag=True, help="Fewer rounds and rows, one way back.")
 @click.option("--longest-wait", type=float, default=5000, help="Longest wait allowed, in ms.")
-@format_option("text", "json")
+@format_option("text", *VERDICTS)
+@click.option(
+    "-o",
+    "--output",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Write this format into a file too: html=verdict.html.",
+)
 @quiet_option
 @click.pass_context
 def command(
@@ -84,25 +96,41 @@ def command(
     quick: bool,
     longest_wait: float,
     format_: str,
+    output: tuple[str, ...],
     quiet: bool,
 ) -> None:
     """Try a plan's directory, or a plain migration, with both code versions."""
+    outputs = tuple(output_of(one, VERDICTS) for one in output)
     request = Request(
-        path, schema, old, new, postgres, pg_version, seed, quick, longest_wait, quiet
+        path, schema, old, new, postgres, pg_version, seed, quick, longest_wait, quiet, outputs
     )
     verdict = verify(request)
-    show(verdict, format_)
+    show(verdict, format_, path)
     ctx.exit(0 if verdict.judgement is Judgement.PASS else EXIT_FINDINGS)
 
 
-def show(verdict: Verdict, format_: str) -> None:
-    """Print a verdict."""
+def show(verdict: Verdict, format_: str, path: Path) -> None:
+    """Print a verdict on what stands at `path`."""
+    from zdd_migrate.formats import render_verdict
     from zdd_migrate.formats import verdict as formats
 
-    if format_ == "json":
-        click.echo(json.dumps(formats.to_dict(verdict), indent=2, ensure_ascii=False))
-    else:
+    if format_ == "text":
         click.echo(formats.render(verdict, style=style, width=width()))
+    else:
+        click.echo(render_verdict(verdict, format_, path.name, _plan_at(path)).rstrip("\n"))
+
+
+def _plan_at(path: Path) -> Plan | None:
+    from zdd_migrate.plan.directory import read
+
+    return read(path) if (path / "plan.yaml").is_file() else None
+
+
+def _write_outputs(request: Request, verdict: Verdict, plan: Plan | None) -> None:
+    from zdd_migrate.formats import render_verdict
+
+    for form, file in request.outputs:
+        write_whole(file, render_verdict(verdict, form, request.path.name, plan))
 
 
 def verify(request: Request) -> Verdict:
@@ -129,7 +157,8 @@ def _plan(request: Request) -> Verdict:
 
     result = {**to_dict(verdict), "plan_hash": plan_hash(request.path)}
     text = json.dumps(result, indent=2, ensure_ascii=False)
-    (request.path / "verdict.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(request.path / "verdict.json", text)
+    _write_outputs(request, verdict, plan)
     return verdict
 
 
@@ -148,13 +177,15 @@ def _migration(request: Request) -> Verdict:
     with ExitStack() as stack:
         common = _common(request, config, stack)
         found = stack.enter_context(server(request.postgres, major=request.major))
-        return verify_migration(
+        verdict = verify_migration(
             [s.sql for s in statements],
             in_transaction=all(s.in_transaction for s in statements),
             schema_sql=schema_sql,
             server=found,
             **common,
         )
+    _write_outputs(request, verdict, None)
+    return verdict
 
 
 def _common(request: Request, config: Config, stack: ExitStack) -> dict[str, Any]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from zdd_migrate.model.finding import Report
+
+if TYPE_CHECKING:  # a check prints findings, and need not import what verdicts are made of
+    from zdd_migrate.model.plan import Plan
+    from zdd_migrate.model.verdict import Verdict
 
 
 def _json(report: Report, _: Sequence[str]) -> str:
@@ -58,3 +63,23 @@ FINDINGS: dict[str, Callable[[Report, Sequence[str]], str]] = {
 def render(report: Report, form: str, paths: Sequence[str] = ()) -> str:
     """Findings in a format of `FINDINGS`. `paths`: the files that were looked at."""
     return FINDINGS[form](report, paths)
+
+
+#: formats of verdicts for other programs and people
+VERDICTS = ("json", "junit", "markdown", "html")
+
+
+def render_verdict(verdict: Verdict, form: str, name: str, plan: Plan | None = None) -> str:
+    """A verdict in a format of `VERDICTS`. `name` is what was tried; its plan's SQL goes along."""
+    import json
+
+    from zdd_migrate.formats import verdict as verdicts
+    from zdd_migrate.formats import verdict_html, verdict_junit, verdict_markdown
+
+    if form == "junit":
+        return verdict_junit.render(verdict, name)
+    if form == "markdown":
+        return verdict_markdown.render(verdict, name)
+    if form == "html":
+        return verdict_html.render(verdict, name, plan)
+    return json.dumps(verdicts.to_dict(verdict), indent=2, ensure_ascii=False)

@@ -28,23 +28,23 @@ def render(report: Report, paths: Sequence[str] = ()) -> str:
 
 def _suite(root: ET.Element, path: str, findings: list[Finding]) -> tuple[int, int, int]:
     """A file's suite; (cases, failures, skipped)."""
-    suite = ET.SubElement(root, "testsuite", name=_clean(path))
+    suite = ET.SubElement(root, "testsuite", name=clean(path))
     failures = skipped = 0
     if not findings:
-        ET.SubElement(suite, "testcase", name="no findings", classname=_clean(path))
+        ET.SubElement(suite, "testcase", name="no findings", classname=clean(path))
     for finding in findings:
         case = ET.SubElement(
             suite,
             "testcase",
-            name=_clean(f"{finding.rule} {finding.name}:{finding.span.line}"),
-            classname=_clean(path),
-            file=_clean(path),
+            name=clean(f"{finding.rule} {finding.name}:{finding.span.line}"),
+            classname=clean(path),
+            file=clean(path),
             line=str(finding.span.line),
         )
-        text = _clean(f"{path}:{finding.span.line}: {finding.message}\n{finding.fix}")
+        text = clean(f"{path}:{finding.span.line}: {finding.message}\n{finding.fix}")
         if finding.suppressed:
             skipped += 1
-            ET.SubElement(case, "skipped", message=_clean(finding.reason or ""))
+            ET.SubElement(case, "skipped", message=clean(finding.reason or ""))
         elif finding.severity is Severity.INFO:
             ET.SubElement(case, "system-out").text = text
         else:
@@ -53,7 +53,7 @@ def _suite(root: ET.Element, path: str, findings: list[Finding]) -> tuple[int, i
                 case,
                 "failure",
                 type=finding.severity.value,
-                message=_clean(finding.message),
+                message=clean(finding.message),
             )
             failure.text = text
     counts = (max(1, len(findings)), failures, skipped)
@@ -61,6 +61,6 @@ def _suite(root: ET.Element, path: str, findings: list[Finding]) -> tuple[int, i
     return counts
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without the characters that XML cannot hold."""
     return _NOT_XML.sub("\ufffd", text)

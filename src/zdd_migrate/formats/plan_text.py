@@ -104,9 +104,7 @@ def _waits(step: Step) -> str:
 
 def _undo(step: Step, width: int) -> str:
     if step.undo is None:
-        days = step.after_days if isinstance(step, Sql) else 0
-        wait = f", {days} days after the step before it" if days else ""
-        return f"none: the point of no return; asks for --approve-drop{wait}"
+        return "none: the point of no return"
     if not step.undo:
         return "nothing to undo"
     return _short("; ".join(step.undo), width)

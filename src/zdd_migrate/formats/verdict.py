@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
-from zdd_migrate.model.verdict import Judgement, StatementError, Trial, Verdict
+from zdd_migrate.model.verdict import PHASES, Failure, Judgement, Trial, Verdict
 
 Style = Callable[[str, str], str]
+#: what a cell of the matrix says: works, breaks (as it must), FAILS, ? (not told) or nothing tried
+Cell = Literal["works", "breaks", "FAILS", "?", ""]
 
-_WHEN = ("steady", "during", "undo")
+#: a phase's columns, each as wide as its word needs
+_WHEN = (("steady", 7), ("during", 7), ("undo", 6))
+_SHOWN_FAILURES = 8
 
 
 def to_dict(verdict: Verdict) -> dict[str, Any]:
@@ -47,6 +51,13 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
             for f in verdict.failures
         ],
         "notes": list(verdict.notes),
+        "conditions": list(verdict.conditions),
+        "timeline": {
+            "steps": [asdict(span) for span in verdict.timeline.spans],
+            "waits": [asdict(wait) for wait in verdict.timeline.waits],
+        },
+        **({"took_s": verdict.took_s} if verdict.took_s else {}),
+        **({"reused": verdict.reused} if verdict.reused else {}),
     }
 
 
@@ -77,129 +88,155 @@ def _trial(trial: Trial) -> dict[str, Any]:
 
 
 def render(verdict: Verdict, *, style: Style = lambda text, _: text, width: int = 100) -> str:
-    """Phases down, code versions and moments across; then what failed, the laws, the ways back."""
+    """Code versions down, phases and moments across; then what failed, the laws, the ways back."""
     lines = _matrix(verdict, style)
-    failing = [t for t in verdict.trials if t.errors]
-    unexpected = [t for t in failing if t.expected == "works"]
-    if unexpected:
-        lines += ["", style("statements that broke", "error")]
-        lines += _errors(unexpected, style, width)
+    if verdict.failures:
+        lines += ["", style("otherwise than expected", "error")]
+        lines += _failures(verdict.failures, style, width)
     unclear = [t for t in verdict.trials if t.outcome == "inconclusive"]
     for trial in unclear[:5]:
         why = f"could not be told: {trial.code} in {trial.phase}: {trial.detail}"
-        lines += ["", *textwrap.wrap(style(why, "warning"), width)]
-    slow = [t for t in verdict.trials if t.outcome == "breaks" and not t.errors]
-    for trial in slow[:5]:
-        lines.append(
-            style(f"{trial.code} in {trial.phase} ({trial.step}): {trial.detail}", "error")
-        )
-    lines += _laws(verdict, style, width)
-    lines += _rollbacks(verdict, style, width)
+        lines += ["", *(style(line, "warning") for line in textwrap.wrap(why, width))]
+    lines += _laws(verdict, style)
+    lines += _rollbacks(verdict)
+    if verdict.conditions:
+        lines += textwrap.wrap(f"tried under: {', '.join(verdict.conditions)}", width)
     for note in verdict.notes:
         lines += textwrap.wrap(f"note: {note}", width)
     lines += ["", _last_line(verdict, style)]
     return "\n".join(lines)
 
 
-def _matrix(verdict: Verdict, style: Style) -> list[str]:
-    codes = list(dict.fromkeys(t.code for t in verdict.trials))
-    phases = list(dict.fromkeys(t.phase for t in verdict.trials))
-    head = f"{'':10}" + "".join(f"{code:^21}" for code in codes)
-    sub = f"{'':10}" + "".join(f"{'steady':^7}{'during':^7}{'undo':^7}" for _ in codes)
-    lines = [style(head.rstrip(), "bold"), style(sub.rstrip(), "dim")]
-    for phase in phases:
-        cells = []
-        for code in codes:
-            for when in _WHEN:
-                found = [
-                    t for t in verdict.trials if (t.phase, t.code, t.when) == (phase, code, when)
-                ]
-                cells.append(_cell(found, style))
-        lines.append(f"{phase:10}" + "".join(cells).rstrip())
-    return lines
-
-
-def _cell(trials: list[Trial], style: Style) -> str:
-    """`works`, `breaks` where that is expected, `FAILS` where it is not, `?` where untold."""
+def cell(trials: Sequence[Trial]) -> Cell:
+    """What trials of one version in one phase at one moment come to."""
     if not trials:
-        return f"{'·':^7}"
+        return ""
+    if not all(t.as_expected for t in trials if t.outcome != "inconclusive"):
+        return "FAILS"
     if any(t.outcome == "inconclusive" for t in trials):
-        return style(f"{'?':^7}", "warning")
-    if not all(t.as_expected for t in trials):
-        return style(f"{'FAILS':^7}", "error")
-    if trials[0].expected == "breaks":
-        return style(f"{'breaks':^7}", "dim")
-    return style(f"{'works':^7}", "ok")
+        return "?"
+    return "breaks" if trials[0].expected == "breaks" else "works"
 
 
-def _errors(trials: Iterable[Trial], style: Style, width: int) -> list[str]:
-    grouped: dict[tuple[str, str], list[tuple[Trial, StatementError]]] = {}
-    for trial in trials:
-        for error in trial.errors:
-            what = error.message.split(" LINE ")[0].split(" at character")[0]
-            grouped.setdefault((error.sqlstate, what), []).append((trial, error))
-    lines = []
-    for (state, what), found in list(grouped.items())[:6]:
-        count = sum(error.count for _, error in found)
-        where = ", ".join(dict.fromkeys(f"{t.code} in {t.phase}" for t, _ in found))
-        lines += textwrap.wrap(
-            f"  {state} {what} ({count} times: {where})", width, subsequent_indent="        "
+def columns(verdict: Verdict) -> list[tuple[str, list[str]]]:
+    """Phases in order, and of each the moments in which anything was tried."""
+    known = [p for p in PHASES if any(t.phase == p for t in verdict.trials)]
+    phases = list(dict.fromkeys([*known, *(t.phase for t in verdict.trials)]))
+    return [
+        (
+            phase,
+            [
+                when
+                for when, _ in _WHEN
+                if any((t.phase, t.when) == (phase, when) for t in verdict.trials)
+            ],
         )
-        statements = dict.fromkeys(e.statement for _, e in found if e.statement)
-        for statement in list(statements)[:2]:
-            shown = statement if len(statement) < width - 8 else statement[: width - 9] + "…"
-            lines.append(style(f"        {shown}", "dim"))
-    if len(grouped) > 6:
-        lines.append(f"  and {len(grouped) - 6} more kinds of failure (--format json has all)")
+        for phase in phases
+    ]
+
+
+def codes(verdict: Verdict) -> list[str]:
+    """Code versions, the old ones first."""
+    found = dict.fromkeys(t.code for t in verdict.trials)
+    return sorted(found, key=lambda code: (not code.startswith("old"), list(found).index(code)))
+
+
+def of_cell(verdict: Verdict, code: str, phase: str, when: str) -> list[Trial]:
+    """The trials behind one cell of the matrix."""
+    return [t for t in verdict.trials if (t.code, t.phase, t.when) == (code, phase, when)]
+
+
+def _matrix(verdict: Verdict, style: Style) -> list[str]:
+    shown, widths = columns(verdict), dict(_WHEN)
+    label = max([len(code) for code in codes(verdict)] + [4]) + 1
+    head, sub = f"{'':{label}}", f"{'':{label}}"
+    for phase, whens in shown:
+        whole = sum(widths[w] for w in whens)
+        head += f"{phase:{whole}}"
+        sub += "".join(f"{w:{widths[w]}}" for w in whens)
+    lines = [style(head.rstrip(), "bold"), style(sub.rstrip(), "dim")]
+    for code in codes(verdict):
+        line = f"{code:{label}}"
+        for phase, whens in shown:
+            for when in whens:
+                word = cell(of_cell(verdict, code, phase, when))
+                line += style(f"{word or '·':{widths[when]}}", _COLOURS[word])
+        lines.append(line.rstrip())
     return lines
 
 
-def _laws(verdict: Verdict, style: Style, width: int) -> list[str]:
+_COLOURS = {"works": "ok", "breaks": "dim", "FAILS": "error", "?": "warning", "": "dim"}
+
+
+def where(failure: Failure) -> str:
+    """`old code in expand, while expand-1 ran`, in words."""
+    moment = {"steady": "", "undo": " on the way back", "during": ""}[failure.when]
+    who = f"{failure.code} code " if failure.code else ""
+    text = f"{who}{'in' if failure.code else 'after'} {failure.phase}{moment}"
+    if failure.step is not None:
+        text += f"; step {failure.step}"
+        text += f" ({failure.because})" if failure.because else ""
+    elif failure.because:
+        text += f"; {failure.because}"
+    return text
+
+
+def _failures(failures: Sequence[Failure], style: Style, width: int) -> list[str]:
+    lines = []
+    for one in failures[:_SHOWN_FAILURES]:
+        times = f" ({one.count} times)" if one.what == "statement" and one.count > 1 else ""
+        text = f"  {one.sqlstate} {one.message}{times}" if one.sqlstate else f"  {one.message}"
+        wrapped = textwrap.wrap(text, width, subsequent_indent="    ")
+        lines += [style(line, "error") for line in wrapped[:4]]
+        lines += textwrap.wrap(f"      {where(one)}", width, subsequent_indent="      ")
+        if one.statement:
+            shown = one.statement
+            shown = shown if len(shown) < width - 6 else shown[: width - 7] + "…"
+            lines.append(style(f"      {shown}", "dim"))
+    if len(failures) > _SHOWN_FAILURES:
+        lines.append(f"  and {len(failures) - _SHOWN_FAILURES} more (--format json has all)")
+    return lines
+
+
+def _laws(verdict: Verdict, style: Style) -> list[str]:
     if not verdict.laws:
         return []
     broken = [law for law in verdict.laws if not law.holds]
     names = len({law.name for law in verdict.laws})
-    lines = ["", f"laws: {len(verdict.laws)} checks of {names}, {_many(len(broken), 'broken')}"]
-    for law in broken:
-        detail = f": {law.detail}" if law.detail else ""
-        text = f"  {law.name}, after {law.phase}: {law.violations} rows{detail}"
-        lines += [
-            style(line, "error") for line in textwrap.wrap(text, width, subsequent_indent="    ")
-        ]
-    return lines
+    text = f"laws: {len(verdict.laws)} checks of {names}, {_many(len(broken), 'broken')}"
+    return ["", style(text, "error") if broken else text]
 
 
-def _rollbacks(verdict: Verdict, style: Style, width: int) -> list[str]:
-    lines = []
-    for one in verdict.rollbacks:
-        good = one.schema_restored and not one.rows_lost
-        if not good:
-            schema = "schema restored" if one.schema_restored else "schema NOT restored"
-            text = f"back from {one.start}: {schema}, {one.rows_lost} rows lost: {one.detail}"
-            lines += [
-                style(t, "error") for t in textwrap.wrap(text, width, subsequent_indent="    ")
-            ]
-    walked = [r.start for r in verdict.rollbacks if r.schema_restored and not r.rows_lost]
-    if walked:
-        lines.append(
-            f"ways back walked under load, schema restored, no row lost: from {', '.join(walked)}"
-        )
-    return lines
+def _rollbacks(verdict: Verdict) -> list[str]:
+    walked = [
+        r.start
+        for r in verdict.rollbacks
+        if r.schema_restored and not r.rows_lost and r.to == "start"
+    ]
+    if not walked:
+        return []
+    return [f"ways back walked under load, schema restored, no row lost: from {', '.join(walked)}"]
 
 
 def _many(count: int, word: str) -> str:
     return f"{count} {word}" if count else f"none {word}"
 
 
+def longest(verdict: Verdict) -> float:
+    """The longest that a single statement took, in ms; runs of whole programs do not count."""
+    return max((t.longest_wait_ms for t in verdict.trials if "command" not in t.code), default=0)
+
+
 def _last_line(verdict: Verdict, style: Style) -> str:
-    longest = max((t.longest_wait_ms for t in verdict.trials if "command" not in t.code), default=0)
     names = {
         Judgement.PASS: ("PASS", "ok"),
         Judgement.FAIL: ("FAIL", "error"),
         Judgement.INCONCLUSIVE: ("INCONCLUSIVE", "warning"),
     }
     word, colour = names[verdict.judgement]
+    took = f", {verdict.took_s:.1f} s" if verdict.took_s else ""
+    again = f"; as tried {verdict.reused}: nothing has changed" if verdict.reused else ""
     return (
         f"{style(word, colour)}  {verdict.statements:,} statements on Postgres {verdict.pg_version}, "
-        f"longest wait {longest:.0f} ms"
+        f"longest wait {longest(verdict):.0f} ms{took}{again}"
     )

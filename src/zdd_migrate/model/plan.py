@@ -28,8 +28,6 @@ class Sql:
     relation: str | None = None
     lock_timeout_ms: int = 2000
     statement_timeout_ms: int = 0
-    #: days that must have passed since the step before it: what is dropped waits out of use first
-    after_days: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +157,6 @@ class Plan:
         for phase in Phase:
             for step in self.steps.get(phase, ()):
                 yield phase, step
-
-    @property
-    def drops(self) -> tuple[str, ...]:
-        """Ids of the steps without a way back, which ask for an approval of their own."""
-        return tuple(step.id for _, step in self.all_steps() if step.undo is None)
 
     @property
     def point_of_no_return(self) -> str | None:

@@ -11,6 +11,7 @@ from zdd_migrate.model.plan import Phase, Plan, Step
 from zdd_migrate.model.verdict import Rollback
 from zdd_migrate.postgres.compare import differences, snapshot
 from zdd_migrate.verify.bench import Bench
+from zdd_migrate.verify.clock import Clock
 from zdd_migrate.verify.code import Code
 from zdd_migrate.verify.laws import rows_lost
 
@@ -35,7 +36,19 @@ def last_reversible(plan: Plan) -> Phase:
 
 def walk_back(bench: Bench, saved: Sequence[Saved]) -> None:
     """Walk back from every phase, two at a time: they know nothing of each other."""
-    walks = [replace(bench, trials=[], laws=[], rollbacks=[], notes=[]) for _ in saved]
+    longest = last_reversible(bench.plan)
+    walks = [
+        replace(
+            bench,
+            trials=[],
+            laws=[],
+            rollbacks=[],
+            notes=[],
+            # only the longest way is drawn: those beside it run at the same time
+            clock=bench.clock if one.phase is longest else Clock(),
+        )
+        for one in saved
+    ]
     with ThreadPoolExecutor(max_workers=2) as pool:
         for running in [
             pool.submit(_back, walk, one) for walk, one in zip(walks, saved, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,7 @@ from zdd_migrate.verify.judge import Limits, trial
 from zdd_migrate.verify.runner import Runner
 from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.stage import Stage
-from zdd_migrate.verify.versions import Session, SyntheticSession
+from zdd_migrate.verify.versions import CodeVersion, Session, SyntheticSession
 from zdd_migrate.verify.watching import Watcher
 from zdd_migrate.verify.workers import Crew, WorkSession
 
@@ -80,7 +81,8 @@ class Bench:
                 continue
             if name == "new":
                 self._fill_new_tables(database)
-            session = version.open(self.server, database, self.crew)
+            session = self._opened(version, database)
+            began = time.monotonic()
             if phase == Phase.SWITCH.value and isinstance(session, SyntheticSession):
                 self.floor = session.shapes if name == "new" else self.floor
             try:
@@ -89,6 +91,8 @@ class Bench:
                 seen = session.take()
             finally:
                 session.close()
+            said = f"{label(version)}, steady" if when == "steady" else f"{label(version)}, undone"
+            self.clock.span(said, phase, "steady", began)
             self.trials.append(
                 trial(
                     seen,
@@ -113,11 +117,14 @@ class Bench:
         for name in names:
             for version in code.of(name):
                 if version.has_work:
-                    session = version.open(self.server, database, self.crew)
-                    if isinstance(session, WorkSession):
-                        session.recorder.listener = partial(self.clock.beat, label(version))
-                    opened[label(version)] = session
+                    opened[label(version)] = self._opened(version, database)
         return opened
+
+    def _opened(self, version: CodeVersion, database: str) -> Session:
+        session = version.open(self.server, database, self.crew)
+        if isinstance(session, WorkSession):
+            session.recorder.listener = partial(self.clock.beat, label(version))
+        return session
 
     def collect(
         self, sessions: dict[str, Session], phase: str, when: When, step: str | None

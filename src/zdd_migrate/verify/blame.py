@@ -40,7 +40,7 @@ def _statements(plan: Plan, trials: Sequence[Trial]) -> list[Failure]:
         if trial.expected == "breaks":
             continue
         for error in trial.errors:
-            said = error.message.split(" LINE ")[0].split(" at character")[0]
+            said = _told_by_server(error.message)
             key = (trial.code, error.sqlstate, said)
             before = folded.get(key)
             if before is not None:
@@ -120,7 +120,7 @@ def _survivors(trials: Sequence[Trial]) -> list[Failure]:
 def _law(plan: Plan, law: LawResult) -> Failure:
     text = f"{law.name}: {law.violations} {'row' if law.violations == 1 else 'rows'}"
     if law.detail:
-        text = f"{law.name}: {law.detail}"
+        text = f"{law.name}: {_told_by_server(law.detail)}"
     step, because = law.step, "it was the one running" if law.step else ""
     if step is None:
         named = _object(law.detail)
@@ -151,8 +151,13 @@ def _rollback(plan: Plan, one: Rollback) -> Failure:
     what = "the schema is not restored" if not one.schema_restored else ""
     lost = f"{one.rows_lost} rows lost" if one.rows_lost else ""
     back = f"back from {one.start}" + ("" if one.to == "start" else f" to {one.to}")
-    text = f"{back}: {' and '.join(w for w in (what, lost) if w)}: {one.detail}"
+    text = f"{back}: {' and '.join(w for w in (what, lost) if w)}: {_told_by_server(one.detail)}"
     return Failure("rollback", one.start, "undo", "", text, _state(one.detail), "", step, because)
+
+
+def _told_by_server(text: str) -> str:
+    """Without the server's picture of the statement, which one line cannot hold."""
+    return text.split(" LINE ")[0].split(" at character")[0]
 
 
 def _told(step: Step | None, names: Sequence[str], which: str) -> tuple[str | None, str]:

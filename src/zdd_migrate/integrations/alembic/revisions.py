@@ -1,6 +1,6 @@
 """A plan written as Alembic revisions: one for each phase, in one line, the last with the old id.
 
-What contract takes out of use is dropped by a revision of its own. The last revision keeps the id of the revision that was planned, so that later revisions and
+The contract revision keeps the id of the revision that was planned, so that later revisions and
 databases that already ran it fit on. What the file said before is kept beside the plan.
 """
 
@@ -41,11 +41,11 @@ PLAN = Path(__file__).parent / "{plans}" / "{plan}"
 
 
 def upgrade() -> None:
-    op.zdd_phase(PLAN, "{phase}"{drop})
+    op.zdd_phase(PLAN, "{phase}")
 
 
 def downgrade() -> None:
-    op.zdd_undo(PLAN, "{back}"{drop})
+    op.zdd_undo(PLAN, "{back}")
 '''
 
 
@@ -69,15 +69,13 @@ def write_revisions(plan: Plan, planned: Revision, versions: Path) -> Written:
     down: tuple[str, ...] = planned.down
     back = "start"
     out = []
-    parts = [(phase, False) for phase in phases if any(_of_part(plan, phase, drop=False))]
-    parts += [(phase, True) for phase in phases if any(_of_part(plan, phase, drop=True))]
-    for position, (phase, drop) in enumerate(parts, start=1):
-        last = position == len(parts)
+    for position, phase in enumerate(phases, start=1):
+        last = phase is phases[-1]
         id_ = planned.id if last else _id(planned.id, phase)
         name = planned.path.name if last else f"{id_}_{plan.name}.py".replace("-", "_")
         text = _FILE.format(
-            title=f"{plan.name}: {'drop' if drop else phase.value} ({position} of {len(parts)})",
-            words=_words(plan, phase, drop=drop),
+            title=f"{plan.name}: {phase.value} ({position} of {len(phases)})",
+            words=_words(plan, phase),
             id=id_,
             down=", ".join(down) or "nothing",
             down_value=_python(down),
@@ -86,7 +84,6 @@ def write_revisions(plan: Plan, planned: Revision, versions: Path) -> Written:
             plan=plan.name,
             phase=phase.value,
             back=back,
-            drop=", drop=True" if drop else "",
         )
         (versions / name).write_text(text, encoding="utf-8")
         out.append((id_, versions / name))
@@ -111,30 +108,19 @@ def _id(original: str, phase: Phase) -> str:
     return f"{original[: _LONGEST_ID - len(phase.value) - 10]}_{mark}_{phase.value}"
 
 
-def _of_part(plan: Plan, phase: Phase, *, drop: bool) -> list[Step]:
-    """A phase's steps with a way back, or (`drop`) those without."""
-    return [step for step in plan.steps[phase] if (step.undo is None) == drop]
-
-
-def _words(plan: Plan, phase: Phase, *, drop: bool) -> str:
+def _words(plan: Plan, phase: Phase) -> str:
     """What the phase does, step by step, and what has to be so before it."""
     lines = []
-    if drop:
-        lines += [
-            "Has no way back, and refuses to run until somebody says so:",
-            f"alembic -x zdd-approve-drop={plan.name} upgrade …",
-            "",
-        ]
-    elif phase is Phase.CONTRACT:
+    if phase is Phase.CONTRACT:
         lines += [
             "Refuses to run until no old code is left and somebody says so:",
             f"alembic -x zdd-approve={plan.name} upgrade …",
             "",
         ]
-    for step in _of_part(plan, phase, drop=drop):
+    for step in plan.steps[phase]:
         if not isinstance(step, Release):
             lines.append(f"- {_plain(_of(step))}")
-    releases = [s for s in _of_part(plan, phase, drop=drop) if isinstance(s, Release)]
+    releases = [s for s in plan.steps[phase] if isinstance(s, Release)]
     lines += [f"After this: {_plain(r.why)}." for r in releases]
     return "\n".join(lines) + "\n"
 
