@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zdd_migrate.model.verdict import Judgement, LawResult, Rollback, StatementError, Trial
-from zdd_migrate.verify.judge import Limits, judge, trial
+from zdd_migrate.verify.judge import Limits, Seen, doubtful, judge, settle, trial
 from zdd_migrate.verify.recording import Recorded, Recorder
 
 TRIALS = st.builds(
@@ -60,3 +60,50 @@ def test_the_recorder_folds_equal_failures() -> None:
     assert first.errors == (StatementError("42703", "gone", "SELECT x", 3),)
     assert first.statements == 3
     assert second == Recorded()
+
+
+def _failed(state: str, phase: str = "expand") -> Trial:
+    errors = (StatementError(state, "no", "SELECT 1"),)
+    return Trial(phase, "during", "old", "works", "breaks", 5, errors)
+
+
+def _seen(*trials: Trial, laws: tuple[LawResult, ...] = ()) -> Seen:
+    return Seen(trials, laws, ())
+
+
+SLOW = Trial("expand", "during", "old", "works", "breaks", 5, longest_wait_ms=9000)
+
+
+def test_only_what_a_bad_moment_may_have_brought_is_doubtful() -> None:
+    """A lost connection, a wait, a program that fails by itself; never a refused statement."""
+    for state in ("08006", "57P01", "53100", "-----"):
+        assert doubtful(_seen(GOOD, _failed(state)))
+    assert doubtful(_seen(SLOW))
+    assert not doubtful(_seen(GOOD))
+    assert not doubtful(_seen(_failed("08006"), _failed("42703")))
+    assert not doubtful(_seen(_failed("LOST")))
+    assert not doubtful(_seen(SLOW, laws=(LawResult("rows agree", "expand", False, 1),)))
+
+
+def test_what_fails_once_and_works_once_is_inconclusive_and_never_passes() -> None:
+    """What fails twice fails; what the second walk shows for certain counts."""
+    assert settle(_seen(SLOW), _seen(GOOD)).judgement is Judgement.INCONCLUSIVE
+    assert settle(_seen(SLOW), _seen(SLOW)).judgement is Judgement.FAIL
+    assert settle(_seen(SLOW), _seen(_failed("42703"))).judgement is Judgement.FAIL
+    assert settle(_seen(SLOW), _seen(_failed("08006", "migrate"))).judgement is not Judgement.PASS
+    law = LawResult(
+        "every step runs", "expand", False, 1, "expand-1: no lock on users after 8 tries"
+    )
+    settled = settle(_seen(GOOD, laws=(law,)), _seen(GOOD))
+    assert settled.judgement is Judgement.INCONCLUSIVE
+    assert "failed once, worked once" in settled.trials[-1].detail
+
+
+@given(st.lists(TRIALS, min_size=1, max_size=5), st.lists(TRIALS, min_size=1, max_size=5))
+def test_walking_twice_never_makes_a_pass_of_a_failure(
+    first: list[Trial], second: list[Trial]
+) -> None:
+    """Whatever the second walk shows."""
+    once = Seen(tuple(first), (), ())
+    if once.judgement is Judgement.FAIL:
+        assert settle(once, Seen(tuple(second), (), ())).judgement is not Judgement.PASS

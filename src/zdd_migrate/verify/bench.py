@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,6 +18,7 @@ from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.clock import Clock
 from zdd_migrate.verify.code import Code, Effort, label
 from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.hostile import LOST, hostile
 from zdd_migrate.verify.judge import Limits, trial
 from zdd_migrate.verify.runner import Runner
 from zdd_migrate.verify.shapes import Shape
@@ -46,6 +49,8 @@ class Bench:
     #: what new code can count on before contract: it must do with that when contract is undone
     floor: list[Shape] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
+    #: how often each hostile condition came to pass
+    happened: Counter[str] = field(default_factory=Counter)
 
     @property
     def filled(self) -> frozenset[tuple[QName, str]]:
@@ -60,11 +65,24 @@ class Bench:
 
     def runner(self, database: str, name: str) -> Runner:
         """Whoever runs the plan's steps on a database."""
-        return Runner(self.server, database, name, self.plan.touches, self.effort, self.clock)
+        return Runner(
+            self.server,
+            database,
+            name,
+            self.plan.touches,
+            self.effort,
+            self.clock,
+        )
 
-    def watching(self, database: str) -> Watcher:
-        """A watcher of a database's locks; what it sees goes onto the clock's timeline."""
-        return Watcher(self.server, database, self.clock)
+    @contextmanager
+    def watching(self, database: str) -> Iterator[Watcher]:
+        """While steps run: a watcher of the locks, and the conditions that were asked for."""
+        with (
+            Watcher(self.server, database, self.clock) as watcher,
+            hostile(self.effort.hostile, self.server, database, self.plan.touches) as done,
+        ):
+            yield watcher
+        self.happened.update(done)
 
     def steady(
         self,
@@ -123,6 +141,8 @@ class Bench:
     def _opened(self, version: CodeVersion, database: str) -> Session:
         session = version.open(self.server, database, self.crew)
         if isinstance(session, WorkSession):
+            if "killed-backend" in self.effort.hostile:
+                session.recorder.ignored |= LOST
             session.recorder.listener = partial(self.clock.beat, label(version))
         return session
 

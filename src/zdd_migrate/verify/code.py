@@ -20,6 +20,8 @@ class Effort:
     every_undo: bool = True
     #: whether somebody's long transaction stands in the way of each step
     bystander: bool = True
+    #: conditions of `hostile.CONDITIONS` to make while steps run
+    hostile: tuple[str, ...] = ()
 
     @classmethod
     def quick(cls) -> Effort:

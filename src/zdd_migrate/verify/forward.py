@@ -10,6 +10,7 @@ from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.postgres.compare import snapshot
 from zdd_migrate.verify.back import Saved, last_reversible, walk_back
 from zdd_migrate.verify.bench import Bench
+from zdd_migrate.verify.judge import STEPS_RUN
 from zdd_migrate.verify.laws import check_end, check_laws, check_ledgers
 
 #: which code versions live in a phase: while its steps run, and once they are done
@@ -77,7 +78,7 @@ def _steps(bench: Bench, database: str, phase: Phase, steps: Sequence[Step]) -> 
                 time.sleep(bench.effort.settle_s)
                 bench.collect(sessions, phase.value, "during", step.id)
                 if said:
-                    failed = LawResult("every step runs", phase.value, False, 1, said, step.id)
+                    failed = LawResult(STEPS_RUN, phase.value, False, 1, said, step.id)
                     break
     finally:
         bench.close(sessions, phase.value, "during")

@@ -24,6 +24,16 @@ GIVES_UP = "every step gives up its lock rather than keep everybody waiting (loc
 #: the first wait for a lock: short, for every step is made to wait once
 _FIRST_WAIT_MS = 40
 _ATTEMPTS = 8
+_HOSTILE_ATTEMPTS = 40
+#: how often a step is run again after its connection was ended
+_LOSSES = 6
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a step's transaction was, should its connection go at the moment it commits."""
+
+    transaction: str = ""
 
 
 @dataclass(slots=True)
@@ -42,6 +52,16 @@ class Runner:
     _scans: list[tuple[str, str]] = field(default_factory=list)
     _stuck: list[tuple[str, str]] = field(default_factory=list)
     _tried: int = 0
+
+    @property
+    def hostile(self) -> bool:
+        """Whether connections may be ended and locks be long in coming, by our own making."""
+        return bool(self.effort.hostile)
+
+    @property
+    def _stands_by(self) -> bool:
+        """Others stand in the way where conditions are hostile."""
+        return self.effort.bystander and not self.hostile
 
     def run(self, step: Step, phase: Phase, watcher: Watcher) -> str:
         """Run a step; gives what went wrong, "" when nothing did."""
@@ -62,39 +82,74 @@ class Runner:
         keep: bool,
     ) -> str:
         tries: list[str] = []
-        policy = Policy(
-            attempts=_ATTEMPTS, first_wait_ms=_FIRST_WAIT_MS, pause_s=0.05, say=tries.append
-        )
         began = time.monotonic()
-        said = ""
-        with ExitStack() as stack:
-            runner = self.server.connect(self.database, application_name=self.name)
-            stack.callback(runner.close)
-            there = tables_there(runner)
-            bystander = None
-            if keep and self.effort.bystander and isinstance(step, (Sql, Validate)):
-                pid = runner.info.backend_pid
-                bystander = stack.enter_context(
-                    Bystander(self.server, self.database, self.touches, watcher, pid)
-                )
-            try:
-                do(
-                    runner,
-                    step,
-                    policy=policy,
-                    before_commit=self._look(step, there) if isinstance(step, Sql) else None,
-                )
-            except (EnvironmentFailedError, FindingsError) as error:
-                said = str(error)
+        said, stuck = "", ""
+        for again in range(_LOSSES, -1, -1):
+            said, stuck, lost = self._once(step, watcher, do, tries, stand_by=keep)
+            # as a person does whose run was cut off: look whether it was done, and run it again
+            if not lost or not self.hostile or not again:
+                break
+            tries.append("the connection was ended")
         self._tried += 1
-        if bystander is not None and bystander.stuck:
-            self._stuck.append((step.id, f"{step.id} goes on waiting for {bystander.stuck}"))
+        if stuck:
+            self._stuck.append((step.id, f"{step.id} goes on waiting for {stuck}"))
         if keep:
             self.clock.span(step.id, phase.value, when, began, 1 + len(tries))
         return said
 
-    def _look(self, step: Step, there: Sequence[int]) -> Hook:
+    def _once(
+        self,
+        step: Step,
+        watcher: Watcher,
+        do: Callable[..., None],
+        tries: list[str],
+        *,
+        stand_by: bool,
+    ) -> tuple[str, str, bool]:
+        """One run of a step: what went wrong, what it would not give up, whether it was cut off."""
+        policy = Policy(
+            attempts=_HOSTILE_ATTEMPTS if self.hostile else _ATTEMPTS,
+            first_wait_ms=_FIRST_WAIT_MS,
+            pause_s=0.05,
+            say=tries.append,
+        )
+        with ExitStack() as stack:
+            runner = self.server.connect(self.database, application_name=self.name)
+            stack.callback(runner.close)
+            seen = _Seen()
+            bystander = None
+            if stand_by and self._stands_by and isinstance(step, (Sql, Validate)):
+                pid = runner.info.backend_pid
+                bystander = stack.enter_context(
+                    Bystander(self.server, self.database, self.touches, watcher, pid)
+                )
+            said = ""
+            try:
+                there = tables_there(runner)
+                hook = self._look(step, there, seen) if isinstance(step, (Sql, Validate)) else None
+                do(runner, step, policy=policy, before_commit=hook)
+            except (EnvironmentFailedError, FindingsError) as error:
+                said = str(error)
+            except psycopg.OperationalError as error:  # ended before the step began
+                said = f"{step.id}: {' '.join(str(error).split())[:200]}"
+            lost = bool(said) and runner.closed
+            if lost and seen.transaction and self._committed(seen.transaction):
+                said, lost = "", False
+        return said, bystander.stuck if bystander is not None else "", lost
+
+    def _committed(self, transaction: str) -> bool:
+        """Whether a transaction that nobody was told of took place."""
+        with self.server.connect(self.database, application_name=self.name) as connection:
+            row = connection.execute(
+                "SELECT pg_xact_status(%s::text::xid8)", (transaction,)
+            ).fetchone()
+        return row is not None and row[0] == "committed"
+
+    def _look(self, step: Step, there: Sequence[int], seen: _Seen) -> Hook:
         def look(connection: psycopg.Connection) -> None:
+            if self.hostile:
+                row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+                seen.transaction = str(row[0]) if row is not None else ""
             for found in scanned_under_lock(connection, there):
                 said = (
                     f"{step.id} reads {found.rows} rows of {found.relation} under {found.mode}: "
@@ -110,7 +165,7 @@ class Runner:
             return []
         out = []
         for law, found in ((SCANS, self._scans), (GIVES_UP, self._stuck)):
-            if law == GIVES_UP and not self.effort.bystander:
+            if law == GIVES_UP and not self._stands_by:
                 continue
             distinct = dict(found)
             out += [LawResult(law, phase.value, False, 1, d, s) for s, d in distinct.items()]
