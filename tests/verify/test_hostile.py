@@ -92,16 +92,15 @@ def test_a_condition_that_never_came_to_pass_proves_nothing(
 
 def test_what_is_made_ends_with_its_block(pg_server: Server) -> None:
     """No connection of a condition is left behind."""
-    with pg_server.scratch_database() as database:
-        with pg_server.connect(database) as connection:
-            connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
-            connection.execute("INSERT INTO t VALUES (1), (2)")
-            with hostile(tuple(CONDITIONS), pg_server, database, [QName("public", "t")]) as done:
-                while not done["deadlocks"] or not done["autovacuum"]:
-                    connection.execute("SELECT pg_sleep(0.05)")
-            left = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%hostile%' "
-                "AND datname = current_database()"
-            ).fetchone()
+    with pg_server.scratch_database() as database, pg_server.connect(database) as connection:
+        connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        connection.execute("INSERT INTO t VALUES (1), (2)")
+        with hostile(tuple(CONDITIONS), pg_server, database, [QName("public", "t")]) as done:
+            while not done["deadlocks"] or not done["autovacuum"]:
+                connection.execute("SELECT pg_sleep(0.05)")
+        left = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%hostile%' "
+            "AND datname = current_database()"
+        ).fetchone()
 
     assert left == (0,)

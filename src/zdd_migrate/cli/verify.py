@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Request:
     longest_wait_ms: float
     quiet: bool
     outputs: tuple[tuple[str, Path], ...] = ()
+    hostile: tuple[str, ...] = ()
 
 
 @click.command(name="verify")
@@ -74,6 +75,13 @@ class Request:
 @click.option("--seed", metavar="FILE", help="SQL that fills the tables (default: rows made up).")
 @click.option("--quick", is_flag=True, help="Fewer rounds and rows, one way back.")
 @click.option("--longest-wait", type=float, default=5000, help="Longest wait allowed, in ms.")
+@click.option(
+    "--hostile",
+    metavar="LIST",
+    default="",
+    help="Conditions to make while steps run: all, or some of long-transaction, lock-timeout, "
+    "autovacuum, deadlocks, killed-backend.",
+)
 @format_option("text", *VERDICTS)
 @click.option(
     "-o",
@@ -95,6 +103,7 @@ def command(
     seed: str | None,
     quick: bool,
     longest_wait: float,
+    hostile: str,
     format_: str,
     output: tuple[str, ...],
     quiet: bool,
@@ -102,11 +111,34 @@ def command(
     """Try a plan's directory, or a plain migration, with both code versions."""
     outputs = tuple(output_of(one, VERDICTS) for one in output)
     request = Request(
-        path, schema, old, new, postgres, pg_version, seed, quick, longest_wait, quiet, outputs
+        path,
+        schema,
+        old,
+        new,
+        postgres,
+        pg_version,
+        seed,
+        quick,
+        longest_wait,
+        quiet,
+        outputs,
+        _hostile(hostile),
     )
     verdict = verify(request)
     show(verdict, format_, path)
     ctx.exit(0 if verdict.judgement is Judgement.PASS else EXIT_FINDINGS)
+
+
+def _hostile(text: str) -> tuple[str, ...]:
+    from zdd_migrate.verify.hostile import CONDITIONS
+
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if names == ("all",):
+        return tuple(CONDITIONS)
+    for name in names:
+        if name not in CONDITIONS:
+            raise InputError(f"--hostile {name}: choose all, or some of {', '.join(CONDITIONS)}")
+    return tuple(dict.fromkeys(names))
 
 
 def show(verdict: Verdict, format_: str, path: Path) -> None:
@@ -196,7 +228,7 @@ def _common(request: Request, config: Config, stack: ExitStack) -> dict[str, Any
     return {
         **code_versions({"old": request.old, "new": request.new}, config, stack, say),
         "seed_sql": _seed(request, config),
-        "effort": Effort.quick() if request.quick else Effort(),
+        "effort": replace(Effort.quick() if request.quick else Effort(), hostile=request.hostile),
         "limits": Limits(longest_wait_ms=request.longest_wait_ms),
         "say": say,
     }
