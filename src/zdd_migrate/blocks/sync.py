@@ -8,8 +8,9 @@ upserts and constraints see both shapes, and it is named to fire last, after use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
@@ -54,6 +55,8 @@ class Sync:
     finally_: tuple[str, ...] = ()
     why: str = ""
     drop_old: bool = True
+    #: types that get other names when the columns do: expressions of the table name them
+    renamed_types: tuple[tuple[QName, QName], ...] = ()
     #: columns of `new` whose value alone may be NULL in a complete row: see `_insert_branch`
     nullable_new: frozenset[str] = field(default_factory=frozenset)
 
@@ -80,6 +83,11 @@ def function_sql(table: QName, syncs: Sequence[Sync], *, swapped: bool = False) 
 
     `swapped` writes it for the names that columns have after the contract's swap.
     """
+    if swapped:
+        renamed = {
+            quote_qname(was): quote_qname(now) for sync in syncs for was, now in sync.renamed_types
+        }
+        syncs = [_retyped(sync, renamed) for sync in syncs] if renamed else syncs
     body = "\n".join(_block(table, sync, swapped=swapped) for sync in syncs)
     path = ", ".join(dict.fromkeys(("pg_catalog", quote_ident(table.schema or "public"), "public")))
     return (
@@ -87,6 +95,17 @@ def function_sql(table: QName, syncs: Sequence[Sync], *, swapped: bool = False) 
         f"LANGUAGE plpgsql SET search_path = {path} AS $zdd$\n"
         f"BEGIN\n{body}\n  RETURN NEW;\nEND\n$zdd$"
     )
+
+
+def _retyped(sync: Sync, renamed: dict[str, str]) -> Sync:
+    """The sync with its expressions in terms of types' new names, all renamed at once."""
+    names = "|".join(re.escape(name) for name in sorted(renamed, key=len, reverse=True))
+    pattern = re.compile(rf'(?<![\w".])({names})(?![\w"])')
+
+    def side(one: Side) -> Side:
+        return replace(one, expression=pattern.sub(lambda m: renamed[m[1]], one.expression))
+
+    return replace(sync, old=tuple(map(side, sync.old)), new=tuple(map(side, sync.new)))
 
 
 def _block(table: QName, sync: Sync, *, swapped: bool) -> str:
@@ -221,14 +240,28 @@ def _swap(table: QName, syncs: Sequence[Sync]) -> Sql:
         statements=(
             *forward,
             *(s for sync in syncs for s in sync.swap),
+            *(_rename_type(was, now) for sync in syncs for was, now in sync.renamed_types),
             function_sql(table, syncs, swapped=True),
         ),
-        undo=(*(s for sync in syncs for s in sync.unswap), *back, function_sql(table, syncs)),
+        undo=(
+            *(
+                _rename_type(now, was)
+                for sync in reversed(syncs)
+                for was, now in reversed(sync.renamed_types)
+            ),
+            *(s for sync in syncs for s in sync.unswap),
+            *back,
+            function_sql(table, syncs),
+        ),
         why=f"take {gone} of {table} out of use; the trigger still keeps it in step, "
         "so this can be undone at once without losing a row",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=str(table),
     )
+
+
+def _rename_type(was: QName, now: QName) -> str:
+    return f"ALTER TYPE {quote_qname(was)} RENAME TO {quote_ident(now.name)}"
 
 
 def _rename(table_sql: str, was: str, now: str) -> str:

@@ -28,6 +28,7 @@ class Twin:
 
     `up` and `down` are SQL over the row (the quoted other column for identity). `lossless` says
     that `down(up(x)) = x`, which becomes a law. `not_null` overrides the old column's.
+    `renamed_types` are types that get other names in the moment the columns do.
     """
 
     table: QName
@@ -42,6 +43,7 @@ class Twin:
     not_null: bool | None = None
     collation: str | None = None
     default: str | None = None
+    renamed_types: tuple[tuple[QName, QName], ...] = ()
 
 
 def plan_twin(draft: Draft, twin: Twin) -> None:
@@ -72,6 +74,7 @@ def plan_twin(draft: Draft, twin: Twin) -> None:
             final=final,
             finally_=tuple(finally_),
             why=twin.why,
+            renamed_types=twin.renamed_types,
         )
     )
     _fill(draft, twin)

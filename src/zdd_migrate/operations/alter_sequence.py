@@ -45,10 +45,13 @@ class AlterSequence(Operation):
 
     def plan(self, draft: Draft) -> None:
         """As it is, in expand."""
+        assert self.relation is not None
+        name = draft.schema.resolve(self.relation)
+        draft.leave(f"sequence {name}", f"the settings of the sequence {name} as they are now")
         draft.as_written(
             Phase.EXPAND,
             undo=(),
-            why=f"change the sequence {self.relation}; what it was is not put back by undo",
+            why=f"change the sequence {name}; what it was is not put back by undo",
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
@@ -16,7 +17,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.bounds import fits, misses
+from zdd_migrate.operations.bounds import as_check, fits, misses
 from zdd_migrate.operations.create_table import read_bound
 from zdd_migrate.operations.facts import alike, built_on, leaves, partition_copies, tree
 
@@ -135,14 +136,11 @@ class AttachPartition(Operation):
             schema.put_table(replace(table, parent=parent, bound=self.bound))
 
     def plan(self, draft: Draft) -> None:
-        """A table of this migration joins at once; one with rows is proven to fit before, by hand."""
+        """A table of this migration joins at once; one with rows once a check proves them to fit."""
         joins = draft.resolve(self.partition)
         parent = draft.resolve(self.relation)
         if not draft.is_new(joins):
-            draft.refuse(
-                f"{joins} would be read while nobody else can use it",
-                f"add a CHECK with the bound to {joins} NOT VALID, VALIDATE it, then ATTACH",
-            )
+            self._plan_proven(draft, parent, joins)
             return
         draft.as_written(
             Phase.EXPAND,
@@ -150,6 +148,86 @@ class AttachPartition(Operation):
             why=f"{joins} becomes a partition of {parent}",
             lock=_M.SHARE_UPDATE_EXCLUSIVE,
             relation=parent,
+        )
+
+    def _plan_proven(self, draft: Draft, parent: QName, joins: QName) -> None:
+        """At contract: a check, validated; the indexes built; then joining is an instant."""
+        from zdd_migrate.blocks.naming import own
+        from zdd_migrate.blocks.twin import index_copy_sql
+
+        schema = draft.schema
+        above, table = schema.tables.get(parent), schema.tables.get(joins)
+        inside = as_check(above, self.bound) if above is not None else None
+        copies = self._copies(schema, parent, joins)
+        if (
+            above is None
+            or table is None
+            or inside is None
+            or table.kind == "partitioned"
+            or any(c.kind == "foreign_key" for c in above.constraints)
+            or any(index.constraint for index in copies)
+            or any(
+                p.bound == "DEFAULT" and not misses(p, above, self.bound)
+                for p in schema.partitions_of(parent)
+            )
+        ):
+            draft.refuse(
+                f"{joins} would be read, or its indexes built, while nobody else can use it",
+                f"give {joins} the keys and foreign keys of {parent}, add a CHECK with the bound NOT "
+                "VALID, VALIDATE it, then ATTACH",
+            )
+            return
+        draft.restricts_old = True
+        name, check = draft.sql_name(joins), quote_ident(own(joins.name, "bound"))
+        add = f"ALTER TABLE {name} ADD CONSTRAINT {check} CHECK ({inside})"
+        proven = fits(schema, table, above, self.bound)
+        if not proven:
+            self._plan_check(draft, joins, inside, add, check)
+        for index in copies:
+            whole = schema.indexes[index.parent].definition if index.parent else ""
+            draft.sql(
+                Phase.CONTRACT,
+                index_copy_sql(replace(index, definition=whole), index.name.name, name, {}),
+                undo=f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qname(index.name)}",
+                why=f"build {index.name.name}, as every partition of {parent.name} has it",
+                lock=_M.SHARE_UPDATE_EXCLUSIVE,
+                relation=joins,
+                transactional=False,
+            )
+        head = f"ALTER TABLE {draft.sql_name(parent)}"
+        draft.sql(
+            Phase.CONTRACT,
+            (
+                f"{head} ATTACH PARTITION {name} {self.bound}",
+                *(() if proven else (f"ALTER TABLE {name} DROP CONSTRAINT {check}",)),
+            ),
+            undo=(
+                f"{head} DETACH PARTITION {name}",
+                *(() if proven else (f"{add} NOT VALID",)),
+            ),
+            why=f"{joins.name} becomes a partition of {parent.name}, without reading a row",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=joins,
+        )
+
+    def _plan_check(self, draft: Draft, joins: QName, inside: str, add: str, check: str) -> None:
+        name = draft.sql_name(joins)
+        draft.gate(
+            Phase.CONTRACT,
+            f"SELECT 1 FROM {name} WHERE ({inside}) IS NOT TRUE LIMIT 1",
+            message=f"rows of {joins} lie outside {self.bound}: move them first",
+            why=f"every row of {joins.name} must fit the partition",
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            f"{add} NOT VALID",
+            undo=f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {check}",
+            why=f"ask new rows of {joins.name} to fit the partition",
+            lock=_M.ACCESS_EXCLUSIVE,
+            relation=joins,
+        )
+        draft.validate(
+            joins, check, why="check existing rows under a weak lock", phase=Phase.CONTRACT
         )
 
 

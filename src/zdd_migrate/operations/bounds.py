@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.tokens import NUMBER, QUOTED, WORD, Token, tokenise
 from zdd_migrate.grammar.types import parse_type
@@ -79,6 +80,29 @@ def misses(table: Table, parent: Table, bound: str) -> bool:
         return _apart(_rows(table, key), _bound(bound, key))
     except (_UnorderedError, UnreadError, IndexError):
         return False
+
+
+_RANGE = re.compile(r"FOR\s+VALUES\s+FROM\s*\((.+)\)\s*TO\s*\((.+)\)", re.IGNORECASE | re.DOTALL)
+_LIST = re.compile(r"FOR\s+VALUES\s+IN\s*\((.+)\)", re.IGNORECASE | re.DOTALL)
+
+
+def as_check(parent: Table, bound: str) -> str | None:
+    """SQL that holds for exactly the rows of a bound over one column; None where it is no such."""
+    key = _key(parent)
+    if key is None:
+        return None
+    column = quote_ident(key.column)
+    if (span := _RANGE.fullmatch(bound.strip())) is not None:
+        ends = zip((">=", "<"), (span[1].strip(), span[2].strip()), strict=True)
+        parts = [
+            f"{column} {op} {v}" for op, v in ends if v.upper() not in ("MINVALUE", "MAXVALUE")
+        ]
+        return " AND ".join([f"{column} IS NOT NULL", *parts])
+    if (values := _LIST.fullmatch(bound.strip())) is not None:
+        if re.search(r"\bNULL\b", values[1], re.IGNORECASE):
+            return None
+        return f"{column} IS NOT NULL AND {column} IN ({values[1].strip()})"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

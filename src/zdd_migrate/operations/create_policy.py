@@ -73,10 +73,7 @@ class CreatePolicy(Operation):
         """A permissive policy only adds: in expand. What narrows waits for contract."""
         relation = draft.resolve(self.relation)
         if self.alter:
-            draft.refuse(
-                f"policy {self.policy.name} of {relation} changes for both versions at once",
-                "create a second policy for the new code, and drop this one when no old code is left",
-            )
+            self._replace(draft, relation)
             return
         if set(self.makes(draft.schema)) & draft.replaced:
             self._replace(draft, relation)
@@ -107,7 +104,16 @@ class CreatePolicy(Operation):
         was = (
             next((p for p in table.policies if p.name == self.policy.name), None) if table else None
         )
-        if was is None or not (was.permissive and self.policy.permissive):
+        if was is not None and self.alter:
+            changed = replace(
+                was,
+                using=self.policy.using or was.using,
+                with_check=self.policy.with_check or was.with_check,
+                roles=self.policy.roles or was.roles,
+            )
+        else:
+            changed = self.policy
+        if was is None or not (was.permissive and changed.permissive):
             draft.refuse(
                 f"the restrictive policy {self.policy.name} of {relation} changes for both versions "
                 "at once",
@@ -119,7 +125,7 @@ class CreatePolicy(Operation):
         draft.restricts_old = True
         draft.sql(
             Phase.EXPAND,
-            policy_sql(self.policy, name, working),
+            policy_sql(changed, name, working),
             undo=f"DROP POLICY IF EXISTS {quote_ident(working)} ON {name}",
             why=f"the new {self.policy.name} beside the old one: either version sees its rows",
             lock=_M.ACCESS_EXCLUSIVE,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import partition_columns
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -73,10 +76,35 @@ class DetachPartition(Operation):
                 schema.put_index(replace(index, parent=None))
 
     def plan(self, draft: Draft) -> None:
-        """Refused: old code would miss the rows."""
-        draft.refuse(
-            f"detaching {self.partition} takes its rows from code that reads {self.relation}",
-            "let no code need them first; then DETACH … CONCURRENTLY in a migration of its own",
+        """At contract: whoever reads the parent misses its rows from then on. Undone by attaching."""
+        assert self.relation is not None
+        parent, part = draft.resolve(self.relation), draft.resolve(self.partition)
+        table, above = draft.schema.tables.get(part), draft.schema.tables.get(parent)
+        if table is None or table.bound is None or above is None or self.how == "finalize":
+            draft.refuse(
+                f"what bound {part} has in {parent} is not known, so it could not be attached again",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
+            )
+            return
+        draft.restricts_old = True
+        head, name = f"ALTER TABLE {draft.sql_name(parent)}", draft.sql_name(part)
+        concurrently = self.how == "concurrently"
+        if concurrently:
+            for column in partition_columns(above):
+                check = composed_name(part.name, column, "check")
+                draft.leave(
+                    f"constraint {part}.{check}",
+                    f"the check {check} of {part}, which DETACH … CONCURRENTLY makes of the bound",
+                )
+        draft.sql(
+            Phase.CONTRACT,
+            f"{head} DETACH PARTITION {name}{' CONCURRENTLY' if concurrently else ''}",
+            undo=f"{head} ATTACH PARTITION {name} {table.bound}",
+            undo_transactional=True,
+            why=f"{part.name} leaves {parent.name} with its rows, once no code needs them there",
+            lock=_M.SHARE_UPDATE_EXCLUSIVE if concurrently else _M.ACCESS_EXCLUSIVE,
+            relation=parent,
+            transactional=not concurrently,
         )
 
 

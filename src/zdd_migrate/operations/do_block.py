@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import STRING
 from zdd_migrate.model.effects import Effects
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 #: operations inside a block that may run as they stand, in expand
 _HARMLESS = ("create_type", "create_extension", "create_schema", "create_sequence", "set_parameter")
+_ROWS = "data_statement"
+#: first words of what may stand between guards
+_GUARDED = ("CREATE", "ALTER", "DROP", "COMMENT", "GRANT", "REVOKE", "TRUNCATE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,10 @@ class DoBlock(Operation):
     language: str
     body: str
     inner_kinds: tuple[str, ...] = ()
+    #: the statements, where all the block does is run them unless they ran before; else ()
+    guarded: tuple[str, ...] = ()
+    #: whether all it does with rows is read them
+    only_reads: bool = False
 
     def effects(self, at: Situation) -> Effects:
         """None by itself; its statements follow."""
@@ -36,6 +45,9 @@ class DoBlock(Operation):
     def plan(self, draft: Draft) -> None:
         """As it stands where all it does is create what nobody uses yet; else refused."""
         others = sorted({k for k in self.inner_kinds if k not in _HARMLESS})
+        if others == [_ROWS]:
+            self._plan_rows(draft)
+            return
         if others:
             draft.refuse(
                 f"the DO block does {', '.join(o.replace('_', ' ') for o in others)}",
@@ -47,6 +59,71 @@ class DoBlock(Operation):
             undo=(),
             why="the migration's own block; what it creates nobody uses yet, and undo leaves it",
         )
+
+    def _plan_rows(self, draft: Draft) -> None:
+        """A block that only works with rows runs as it stands, as any such statement does."""
+        if not self.only_reads:
+            draft.note("the rows that the DO block writes are not taken back by undo")
+        draft.as_written(
+            Phase.EXPAND if self.only_reads else Phase.MIGRATE,
+            undo=(),
+            why="the migration's own block reads rows, and may refuse to go on"
+            if self.only_reads
+            else "the migration's own block writes rows, as it is, in one transaction",
+        )
+
+
+_GUARD = re.compile(r"\bpg_\w+|\binformation_schema\b|\bto_reg\w+", re.IGNORECASE)
+
+
+def guarded_statements(body: str) -> tuple[str, ...]:
+    """The statements of a block that runs each unless it ran before; () for any other block.
+
+    That is: `EXCEPTION WHEN … THEN NULL`, and `IF NOT EXISTS (…)` about the catalog, without ELSE.
+    """
+    try:
+        cursor = Cursor(body)
+        return _guarded(cursor)
+    except UnreadError:
+        return ()
+
+
+def _skip_to(cursor: Cursor, word: str) -> None:
+    while not cursor.done and not cursor.accept(word):
+        if cursor.at("("):
+            cursor.skip_group()
+        else:
+            cursor.next()
+
+
+def _guarded(cursor: Cursor) -> tuple[str, ...]:
+    found: list[str] = []
+    cursor.expect("BEGIN")
+    depth = 1
+    while not cursor.done:
+        start = cursor.i
+        if cursor.accept(";"):
+            continue
+        if cursor.accept("EXCEPTION"):
+            while cursor.accept("WHEN"):
+                _skip_to(cursor, "THEN")
+                if not cursor.accept("NULL") or not cursor.accept(";"):
+                    return ()
+        elif cursor.accept("END"):
+            if not cursor.accept("IF"):
+                depth -= 1
+        elif cursor.accept("IF"):
+            _skip_to(cursor, "THEN")
+            condition = cursor.slice(start)
+            if not _GUARD.search(condition) or cursor.done:
+                return ()
+        elif cursor.up() in _GUARDED:
+            while not cursor.done and not cursor.at(";"):
+                cursor.next()
+            found.append(cursor.slice(start))
+        else:
+            return ()
+    return tuple(found) if depth == 0 else ()
 
 
 def _read(cursor: Cursor) -> list[Operation]:
@@ -75,7 +152,14 @@ def _read(cursor: Cursor) -> list[Operation]:
         for one in hidden_operations(language, body, read_statement, "the DO block")
     ]
     kinds = tuple(o.kind for o in inner)
-    return [DoBlock(language=language, body=body, inner_kinds=kinds), *inner]
+    block = DoBlock(
+        language=language,
+        body=body,
+        inner_kinds=kinds,
+        guarded=guarded_statements(body) if any(k not in _HARMLESS for k in kinds) else (),
+        only_reads=all(getattr(o, "verb", None) == "select" for o in inner if o.kind == _ROWS),
+    )
+    return [block, *inner]
 
 
 READS = {"DO": _read}

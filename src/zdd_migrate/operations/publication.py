@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.effects import Break, Effects, PgError
@@ -74,7 +75,25 @@ class Publish(Operation):
     def plan(self, draft: Draft) -> None:
         """Adding in expand; taking away at contract."""
         takes = self.act in ("drop", "set")
-        undo = f"DROP PUBLICATION IF EXISTS {self.publication}" if self.act == "create" else ()
+        name = quote_ident(self.publication)
+        known = draft.schema.publications.get(self.publication)
+        tables = ", ".join(quote_qname(draft.schema.resolve(t)) for t in self.tables)
+        undo: str | tuple[str, ...] = ()
+        if self.act == "create":
+            undo = f"DROP PUBLICATION IF EXISTS {name}"
+        elif self.act in ("add", "drop") and tables and not self.schemas:
+            undo = (
+                f"ALTER PUBLICATION {name} {'DROP' if self.act == 'add' else 'ADD'} TABLE {tables}"
+            )
+        elif self.act == "set" and known is not None and known.tables and not known.all_tables:
+            before = ", ".join(quote_qname(t) for t in known.tables)
+            undo = f"ALTER PUBLICATION {name} SET TABLE {before}"
+        else:
+            draft.leave(f"publication {self.publication}", f"what {self.publication} sends")
+        if self.act in ("drop", "set") and known is not None and known.columns:
+            draft.note(
+                f"column lists and row filters of {self.publication} are not put back by undo"
+            )
         draft.restricts_old = draft.restricts_old or takes
         draft.as_written(
             Phase.CONTRACT if takes else Phase.EXPAND,

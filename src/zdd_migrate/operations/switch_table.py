@@ -112,6 +112,38 @@ class SwitchTable(Operation):
                 schema.clustered.pop(table.name, None)
         if table is not None and self.switch == "row security":
             schema.put_table(replace(table, row_security=self.on))
+        if table is not None and self.switch == "trigger":
+            state = next((s for s, how in _HOW.items() if self.text.upper().startswith(how)), "O")
+            named = self._trigger_named
+            schema.put_table(
+                replace(
+                    table,
+                    triggers=tuple(
+                        replace(t, enabled=state) if t.name == named or named is None else t
+                        for t in table.triggers
+                    ),
+                )
+            )
+        if table is not None and self.switch == "replica identity":
+            to = self.text.split()[-1] if "USING" not in self.text.upper() else "INDEX"
+            schema.put_table(replace(table, replica_identity=to.upper()))
+
+    @property
+    def _trigger_named(self) -> str | None:
+        """The trigger switched; None for ALL and USER."""
+        last = self.text.split()[-1]
+        if last.upper() in ("ALL", "USER"):
+            return None
+        return last[1:-1].replace('""', '"') if last.startswith('"') else last.lower()
+
+    def _triggers_back(self, table: Table) -> list[str]:
+        """Actions that switch the triggers concerned back to what they are."""
+        named = self._trigger_named
+        return [
+            f"{_HOW[t.enabled]} TRIGGER {quote_ident(t.name)}"
+            for t in table.triggers
+            if t.name == named or named is None
+        ]
 
     def plan(self, draft: Draft) -> None:
         """As it is; what restricts old code waits for contract."""
@@ -120,10 +152,19 @@ class SwitchTable(Operation):
         reverse = _REVERSE.get(self.switch)
         undo: tuple[str, ...] = ()
         name = draft.sql_name(relation)
-        if reverse is not None:
+        table = draft.table(relation)
+        if self.switch == "trigger" and table is not None:
+            undo = tuple(f"ALTER TABLE {name} {back}" for back in self._triggers_back(table))
+        elif reverse is not None:
             undo = (f"ALTER {self.object} {name} {reverse(self)}",)
-        else:
-            draft.note(f"{self.switch} of {relation} is not put back by undo")
+        elif self.switch == "replica identity" and table is not None and (was := _was(table)):
+            undo = (f"ALTER TABLE {name} REPLICA IDENTITY {was}",)
+        elif not draft.is_new(relation):
+            kind = {"TABLE": "table", "INDEX": "index", "SEQUENCE": "sequence"}.get(
+                self.object, "view"
+            )
+            at = f"column {relation}.{self.column}" if self.column else f"{kind} {relation}"
+            draft.leave(at, f"the {self.switch} of {relation} as the migration sets it")
         draft.restricts_old = draft.restricts_old or restricting
         draft.sql(
             Phase.CONTRACT if restricting and not draft.is_new(relation) else Phase.EXPAND,
@@ -133,6 +174,16 @@ class SwitchTable(Operation):
             lock=_SWITCH_LOCKS.get(self.switch, _M.ACCESS_EXCLUSIVE),
             relation=relation,
         )
+
+
+#: how a trigger gets each of its states; the longer spellings first
+_HOW = {"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "O": "ENABLE", "D": "DISABLE"}
+
+
+def _was(table: Table) -> str | None:
+    """A table's replica identity as ALTER TABLE has it; None where its index is not known."""
+    known = table.replica_identity.upper()
+    return known if known in ("DEFAULT", "FULL", "NOTHING") else None
 
 
 _OPTION = re.compile(r"[(,]\s*\"?([\w.]+)\"?\s*(?==|,|\))")

@@ -13,9 +13,12 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase, Plan, Question, Release
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
-from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood
+from zdd_migrate.operations import read_statement
+from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
 from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.do_block import DoBlock
+from zdd_migrate.operations.walk import replay
+from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
 from zdd_migrate.plan.replaced import replaced
 
@@ -45,6 +48,13 @@ def make_plan(
     statements = [(m, s) for m in migrations for s in m.statements]
     used = _infer_from_updates(draft, [s for _, s in statements])
     draft.dropped, draft.replaced = replaced(draft.start, [s for _, s in statements])
+    enums = {
+        operation: rebuilt
+        for rebuilt in rebuilt_enums(draft.start, [s for _, s in statements])
+        for operation in rebuilt.covered
+    }
+    final = draft.start.copy()
+    replay([s for _, s in statements] if enums else [], final)
     current: Migration | None = None
     for number, (migration, statement) in enumerate(statements):
         if migration is not current:
@@ -52,11 +62,13 @@ def make_plan(
             draft.schema.new_session()
         draft.statement, draft.number = statement.sql.rstrip().rstrip(";"), number
         draft.in_transaction = statement.in_transaction
+        if isinstance(statement.operations[0], DoBlock):
+            _plan_block(draft, statement.operations[0], statement.operations[1:])
+            continue
         for operation in statement.operations:
-            inside_block = isinstance(statement.operations[0], DoBlock) and not isinstance(
-                operation, DoBlock
-            )
-            if id(operation) not in used and not inside_block:
+            if id(operation) in enums:
+                plan_rebuilt(draft, enums[id(operation)], final)
+            elif id(operation) not in used:
                 operation.plan(draft)
             draft.created.update(operation.created(draft.schema))
             operation.apply(draft.schema)
@@ -79,6 +91,28 @@ def make_plan(
         alternatives=tuple(draft.alternatives),
         leaves=tuple(draft.leaves.items()),
     )
+
+
+def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> None:
+    """A block as a whole; or, where it only guards its statements, each of them by itself."""
+    if not block.guarded:
+        block.plan(draft)
+        for operation in inner:
+            draft.created.update(operation.created(draft.schema))
+            operation.apply(draft.schema)
+        return
+    draft.note("the DO block's statements are planned as they stand in it, without their guards")
+    for position, text in enumerate(block.guarded, start=1):
+        draft.statement = text
+        draft.number = -(1000 * (1 + abs(draft.number)) + position)
+        for operation in read_statement(text):
+            at = Situation(draft.schema, draft.pg, created=draft.created)
+            if draft.schema.complete and operation.effects(at).error is not None:
+                draft.note(f"there already: {' '.join(text.split())[:80]}")
+                continue
+            operation.plan(draft)
+            draft.created.update(operation.created(draft.schema))
+            operation.apply(draft.schema)
 
 
 def already_safe(plan: Plan) -> bool:
