@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from zdd_migrate.blocks.quoting import quote_literal, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.names import QName
@@ -81,11 +82,16 @@ class AddEnumValue(Operation):
 
     def plan(self, draft: Draft) -> None:
         """In expand, by itself. It stays when the rest is undone: nothing minds an unused label."""
-        statement = draft.statement
-        if not self.if_not_exists:
-            statement = statement.replace("ADD VALUE", "ADD VALUE IF NOT EXISTS", 1)
-            if "IF NOT EXISTS" not in statement:
-                statement = draft.statement
+        assert self.relation is not None
+        type_ = draft.schema.resolve_type(self.relation)
+        place = ""
+        if self.side is not None and self.neighbour is not None:
+            place = f" {self.side.upper()} {quote_literal(self.neighbour)}"
+        # IF NOT EXISTS: an undo leaves the label, and the plan may be run again after it
+        statement = (
+            f"ALTER TYPE {quote_qname(type_)} ADD VALUE IF NOT EXISTS "
+            f"{quote_literal(self.label)}{place}"
+        )
         draft.sql(
             Phase.EXPAND,
             statement,
@@ -95,8 +101,6 @@ class AddEnumValue(Operation):
             "take a label back; an unused one hurts nobody",
         )
         draft.needs_release = True
-        assert self.relation is not None
-        type_ = draft.schema.resolve_type(self.relation)
         known = draft.schema.types.get(type_)
         if known is None or self.label not in known.labels:
             draft.leave(

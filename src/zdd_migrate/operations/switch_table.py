@@ -112,6 +112,8 @@ class SwitchTable(Operation):
                 schema.clustered.pop(table.name, None)
         if table is not None and self.switch == "row security":
             schema.put_table(replace(table, row_security=self.on))
+        if table is not None and self.switch == "force row security":
+            schema.put_table(replace(table, force_row_security=self.on))
         if table is not None and self.switch == "trigger":
             state = next((s for s, how in _HOW.items() if self.text.upper().startswith(how)), "O")
             named = self._trigger_named
@@ -153,6 +155,13 @@ class SwitchTable(Operation):
         undo: tuple[str, ...] = ()
         name = draft.sql_name(relation)
         table = draft.table(relation)
+        is_so = {
+            "row security": table is not None and table.row_security,
+            "force row security": table is not None and table.force_row_security,
+        }.get(self.switch)
+        if table is not None and is_so is not None and is_so == self.on:
+            draft.note(f"the {self.switch} of {relation} is so already")
+            return
         if self.switch == "trigger" and table is not None:
             undo = tuple(f"ALTER TABLE {name} {back}" for back in self._triggers_back(table))
         elif reverse is not None:
