@@ -5,19 +5,28 @@ from __future__ import annotations
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit, own
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.sync import differs
 from zdd_migrate.blocks.twin import make_not_null
+from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 
 
 def plan_filled(
-    draft: Draft, table: QName, column: str, expression: str, *, add: str | None
+    draft: Draft,
+    table: QName,
+    column: str,
+    expression: str,
+    *,
+    add: str | None,
+    required: bool = True,
 ) -> None:
-    """A column that becomes NOT NULL while old code writes NULL into it or does not know it.
+    """A column that old code writes NULL into or does not know, and that is to have a value.
 
-    A trigger fills what is missing in new rows, a backfill in old ones; then NOT NULL costs
-    nothing. The trigger goes at contract. `add` is the ADD COLUMN clause where it is new.
+    A trigger fills what is missing in new rows, and follows what old code changes; a backfill
+    fills old rows; then NOT NULL, where it is `required`, costs nothing. The trigger goes at
+    contract. `add` is the ADD COLUMN clause where it is new.
     """
     name, col = draft.sql_name(table), quote_ident(column)
     function = quote_qname(QName(ZDD_SCHEMA, fit(f"fill_{table.schema}_{table.name}_{column}")))
@@ -25,7 +34,7 @@ def plan_filled(
     body = (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
         f"LANGUAGE plpgsql SET search_path = pg_catalog, {quote_ident(table.schema or 'public')}, public"
-        f" AS $zdd$\nBEGIN\n  IF NEW.{col} IS NULL THEN\n"
+        f" AS $zdd$\nBEGIN\n  IF {_missing(draft, table, col, expression, required)} THEN\n"
         f"    NEW.{col} := (SELECT {expression} FROM (SELECT NEW.*) AS {quote_ident(table.name)});\n"
         "  END IF;\n  RETURN NEW;\nEND\n$zdd$"
     )
@@ -53,13 +62,14 @@ def plan_filled(
     draft.backfill(
         table,
         [(column, expression)],
-        f"{col} IS NULL",
+        f"{col} IS NULL" if required else f"{col} IS NULL AND ({expression}) IS NOT NULL",
         why=f"fill {table.name}.{column} of the rows that are there, in batches",
     )
-    make_not_null(draft, table, column)
+    if required:
+        make_not_null(draft, table, column)
+        draft.breaks_old = draft.breaks_old or add is not None
+        draft.restricts_old = True
     draft.needs_release = True
-    draft.breaks_old = draft.breaks_old or add is not None
-    draft.restricts_old = True
     draft.sql(
         Phase.CONTRACT,
         unmake,
@@ -68,6 +78,23 @@ def plan_filled(
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,
     )
+
+
+def _missing(draft: Draft, table: QName, col: str, expression: str, required: bool) -> str:
+    """When the trigger computes the value: where there is none, and when its source changes."""
+    known = draft.table(table)
+    named = analyse(expression).names
+    sources = [c for c in known.columns if c.name in named] if known is not None else []
+    unset = f"NEW.{col} IS NULL"
+    if not required:  # new code may take the value away, by an UPDATE
+        unset += f" AND (TG_OP = 'INSERT' OR OLD.{col} IS NULL)"
+    if not sources:
+        return unset
+    changed = " OR ".join(
+        differs(f"NEW.{quote_ident(c.name)}", f"OLD.{quote_ident(c.name)}", c.type) for c in sources
+    )
+    followed = f"TG_OP = 'UPDATE' AND NEW.{col} IS NOT DISTINCT FROM OLD.{col} AND ({changed})"
+    return f"({unset}) OR ({followed})"
 
 
 def plan_required(draft: Draft, table: QName, column: str) -> None:

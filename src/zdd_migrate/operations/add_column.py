@@ -211,9 +211,20 @@ class AddColumn(Operation):
             self._plan_volatile(draft, relation)
         elif d.not_null and d.default is None:
             self._plan_required(draft, relation)
+        elif d.default is None and (value := self._said(draft, relation)) is not None:
+            from zdd_migrate.blocks.fill import plan_filled
+
+            bare = self._bare(default=False, not_null=False)
+            plan_filled(draft, relation, self.column, value, add=bare, required=False)
         else:
             self._plan_instant(draft, relation, self._bare(default=True, not_null=True))
         self._plan_inline(draft, relation)
+
+    def _said(self, draft: Draft, relation: QName) -> str | None:
+        """What rows get, where somebody said so."""
+        return draft.answer("up", relation, self.column) or draft.answer(
+            "fill", relation, self.column
+        )
 
     def _plannable(self, draft: Draft, relation: QName) -> bool:
         d = self.definition

@@ -26,7 +26,7 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Sequence, Table
-from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.bounds import misses
 from zdd_migrate.operations.facts import foreign_key_break, partition_copies
 
@@ -214,9 +214,21 @@ class CreateTable(Operation):
             if column.serial or column.identity is not None
         ]
 
+    def makes(self, schema: Schema) -> tuple[Key, ...]:
+        """The table."""
+        return (("table", self.target(schema), ""),)
+
     def plan(self, draft: Draft) -> None:
         """As it is, in expand: nobody uses it yet. Undone by dropping it."""
         name = self.target(draft.schema)
+        if name in draft.start.tables and name not in draft.schema.tables:
+            draft.refuse(
+                f"{name} is the name of old code's table until contract",
+                "make the new table under another name. To partition a table that is there: rename "
+                "it, make the partitioned table, give the old one a CHECK with its bound, VALIDATE "
+                "it, and ATTACH it, in a window of a second",
+            )
+            return
         referenced = [
             draft.schema.resolve(c.ref_table)
             for c in self._all_constraints

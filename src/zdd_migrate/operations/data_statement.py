@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.grammar.queries import follow_query, relations_read
+from zdd_migrate.grammar.rows import plain_name
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import with_calls
@@ -84,10 +86,20 @@ class DataStatement(Operation):
             draft.note("a SELECT of the migration is left out of the plan: it changes nothing")
             return
         relation = draft.resolve(self.relation)
+        stale = [t for t in self._read_from(draft) if t != relation]
+        if self.verb in ("insert", "update", "merge") and stale and id(self) not in draft.accounted:
+            draft.refuse(
+                f"the rows of {relation} come from {stale[0]}, where old code goes on writing: what it "
+                "writes after they were copied would be missing",
+                f"let new code write both first and copy in the release after; or, where columns of "
+                f"{stale[0]} move, copy its key with them into the new table (INSERT … SELECT) and "
+                "drop them in the same migration",
+            )
+            return
         if draft.is_new(relation):
             draft.as_written(Phase.EXPAND, undo=(), why=f"rows of the new table {relation}")
             return
-        if self.verb == "update" and self.simple and self.assignments:
+        if self.verb == "update" and self.simple and self._repeatable(draft):
             todo = " OR ".join(f"{c} IS DISTINCT FROM ({e})" for c, e in self.assignments)
             where = f"({self.where}) AND ({todo})" if self.where else todo
             draft.backfill(
@@ -108,6 +120,21 @@ class DataStatement(Operation):
         draft.note(
             f"the {self.verb.upper()} on {relation} is not taken back by undo: its rows stay as it "
             "leaves them"
+        )
+
+    def _read_from(self, draft: Draft) -> list[QName]:
+        """Tables that were there before, and hold the values this writes."""
+        read = [draft.schema.resolve(name) for name in relations_read(self.text)]
+        if self.verb == "update" and self.simple:
+            return []
+        return [name for name in read if name in draft.start.tables and not draft.is_new(name)]
+
+    def _repeatable(self, draft: Draft) -> bool:
+        """Whether writing a row twice is the same as once, as batches that are resumed need it."""
+        written = {plain_name(column) for column, _ in self.assignments}
+        return bool(self.assignments) and not any(
+            analyse(text).names & written or volatility(text, draft.schema)[0] == "volatile"
+            for _, text in self.assignments
         )
 
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.errors import InputError
 from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.grammar.rows import read_joined_update
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase, Plan, Question, Release
 from zdd_migrate.model.schema import Schema
@@ -18,6 +19,7 @@ from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Si
 from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.do_block import DoBlock
 from zdd_migrate.operations.walk import replay
+from zdd_migrate.plan.across import carried_rows
 from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
 from zdd_migrate.plan.replaced import replaced
@@ -54,7 +56,10 @@ def make_plan(
         for operation in rebuilt.covered
     }
     final = draft.start.copy()
-    replay([s for _, s in statements] if enums else [], final)
+    replay([s for _, s in statements], final)
+    carried = carried_rows(draft.start, final, [s for _, s in statements])
+    used |= {operation for one in carried.values() for operation in one.covered}
+    draft.accounted = {operation for one in carried.values() for operation in one.accounted}
     current: Migration | None = None
     for number, (migration, statement) in enumerate(statements):
         if migration is not current:
@@ -68,6 +73,8 @@ def make_plan(
         for operation in statement.operations:
             if id(operation) in enums:
                 plan_rebuilt(draft, enums[id(operation)], final)
+            elif id(operation) in carried:
+                carried[id(operation)].plan(draft)
             elif id(operation) not in used:
                 operation.plan(draft)
             draft.created.update(operation.created(draft.schema))
@@ -166,11 +173,12 @@ def _infer_from_updates(draft: Draft, statements: Sequence[Statement]) -> set[in
     for statement in statements:
         for operation in statement.operations:
             if operation.kind == "add_column" and operation.relation is not None:
-                column = getattr(operation, "column", None)
-                name = getattr(column, "name", column)
-                if isinstance(name, str):
-                    added.add((draft.start.resolve(operation.relation), name))
-            if isinstance(operation, DataStatement) and _fills_added(draft, operation, added):
+                definition = getattr(operation, "definition", None)
+                if definition is not None and definition.default is None:
+                    added.add((draft.start.resolve(operation.relation), definition.name))
+            if isinstance(operation, DataStatement) and (
+                _fills_added(draft, operation, added) or _fills_joined(draft, operation, added)
+            ):
                 used.add(id(operation))
     return used
 
@@ -188,6 +196,38 @@ def _fills_added(draft: Draft, operation: DataStatement, added: set[tuple[QName,
     for column, text in pairs:
         kind = "up" if analyse(text).names else "fill"
         draft.answers.setdefault((kind, f"{table.name}.{column}".lower()), text)
+    return True
+
+
+def _fills_joined(draft: Draft, operation: DataStatement, added: set[tuple[QName, str]]) -> bool:
+    """`UPDATE t SET new = o.c FROM o WHERE o.id = t.o_id`: each row's one value is the answer."""
+    joined = read_joined_update(operation.text) if operation.verb == "update" else None
+    if joined is None:
+        return False
+    table, other = draft.start.resolve(joined.target), draft.start.resolve(joined.other)
+    known = draft.start.tables.get(other)
+    sides = {joined.left[0]: joined.left[1], joined.right[0]: joined.right[1]}
+    if (
+        known is None
+        or (table, joined.column) not in added
+        or set(sides) != {table.name, other.name}
+    ):
+        return False
+    if not any(
+        c.columns == (sides[other.name],) and c.kind in ("primary_key", "unique")
+        for c in known.constraints
+    ):
+        return False
+    mine, theirs = (f"{quote_ident(t.name)}.{quote_ident(sides[t.name])}" for t in (table, other))
+    value = (
+        f"(SELECT {joined.value} FROM {quote_qname(other)} AS {quote_ident(other.name)} "
+        f"WHERE {theirs} = {mine})"
+    )
+    draft.answers.setdefault(("up", f"{table.name}.{joined.column}".lower()), value)
+    draft.note(
+        f"{table.name}.{joined.column} is filled from {other} as rows of {table.name} are written: "
+        f"what old code changes in {other} later does not reach it"
+    )
     return True
 
 

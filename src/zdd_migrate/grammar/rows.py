@@ -1,0 +1,97 @@
+"""Statements that carry rows from one table to another, taken apart; None for any other shape."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.errors import UnreadError
+from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.model.names import QName
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """`INSERT INTO target (columns) SELECT [DISTINCT] expressions FROM source [WHERE where]`."""
+
+    target: QName
+    columns: tuple[str, ...]
+    expressions: tuple[str, ...]
+    source: QName
+    where: str | None
+    distinct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedUpdate:
+    """`UPDATE target SET column = value FROM other WHERE a.b = c.d`; the pairs are (table, column)."""
+
+    target: QName
+    column: str
+    value: str
+    other: QName
+    left: tuple[str, str]
+    right: tuple[str, str]
+
+
+def read_copied_rows(text: str) -> CopiedRows | None:
+    """Take an INSERT … SELECT over one table apart."""
+    try:
+        cursor = Cursor(text)
+        cursor.expect("INSERT", "INTO")
+        target = cursor.qname()
+        columns = cursor.names()
+        cursor.expect("SELECT")
+        distinct = cursor.accept("DISTINCT")
+        expressions = cursor.list_of(lambda: squeeze(cursor.until(("FROM",))))
+        cursor.expect("FROM")
+        source = cursor.qname()
+        where = None
+        if cursor.accept("WHERE"):
+            where = squeeze(cursor.until(("GROUP", "ORDER", "LIMIT", "ON", "UNION"), comma=False))
+        cursor.expect_done()
+    except UnreadError:
+        return None
+    if len(columns) != len(expressions):
+        return None
+    return CopiedRows(target, columns, expressions, source, where, distinct)
+
+
+_EQUAL = re.compile(r'(\w+|"[^"]+")\.(\w+|"[^"]+") ?= ?(\w+|"[^"]+")\.(\w+|"[^"]+")')
+_QUALIFIED = re.compile(r'(\w+|"[^"]+")\.(\w+|"[^"]+")')
+
+
+def read_joined_update(text: str) -> JoinedUpdate | None:
+    """Take an UPDATE … FROM of one column, over one equality, apart."""
+    try:
+        cursor = Cursor(text)
+        cursor.expect("UPDATE")
+        target = cursor.qname()
+        cursor.expect("SET")
+        column = cursor.name()
+        cursor.expect("=")
+        value = squeeze(cursor.until(("FROM",), comma=False))
+        cursor.expect("FROM")
+        other = cursor.qname()
+        cursor.expect("WHERE")
+        condition = squeeze(cursor.until(comma=False))
+        cursor.expect_done()
+    except UnreadError:
+        return None
+    joined = _EQUAL.fullmatch(condition)
+    if joined is None:
+        return None
+    a, b, c, d = (plain_name(joined[n]) for n in (1, 2, 3, 4))
+    return JoinedUpdate(target, column, value, other, (a, b), (c, d))
+
+
+def qualified(text: str) -> tuple[str, str] | None:
+    """`a.b` as its two names; None for anything else."""
+    match = _QUALIFIED.fullmatch(text)
+    return (plain_name(match[1]), plain_name(match[2])) if match is not None else None
+
+
+def plain_name(text: str) -> str:
+    """An identifier as it is stored: folded unless quoted."""
+    return text[1:-1] if text.startswith('"') else text.lower()
