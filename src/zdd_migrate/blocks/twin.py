@@ -215,7 +215,10 @@ class _Copies:
         """The steps, after the backfill: built and validated without blocking anyone."""
         for check, working in self.check_list:
             self._add_not_valid(
-                working, f"CHECK ({rename_names(check.expression or '', self.map)})", check.valid
+                working,
+                f"CHECK ({rename_names(check.expression or '', self.map)})"
+                f"{' NO INHERIT' if check.no_inherit else ''}",
+                check.valid,
             )
         for index, working, backing in self.indexes:
             self._build(index, working, backing)

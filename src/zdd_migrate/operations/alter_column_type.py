@@ -257,7 +257,14 @@ class AlterColumnType(Operation):
             draft.sql(
                 Phase.EXPAND,
                 f"{head} {self.type}{collate}",
-                undo=f"{head} {column.type}",
+                undo=(
+                    f"{head} {column.type}",
+                    *(
+                        (f"{head.removesuffix(' TYPE')} SET DEFAULT {column.default}",)
+                        if column.default is not None
+                        else ()
+                    ),
+                ),
                 why=f"{column.type} and {self.type} are stored alike: an instant",
                 lock=LockMode.ACCESS_EXCLUSIVE,
                 relation=relation,
