@@ -23,6 +23,7 @@ _KEYS = frozenset(
         "select",
         "severity",
         "baseline",
+        "scratch",
         "rules",
         "checks",
         "versions",
@@ -58,6 +59,7 @@ class Config:
     rules: tuple[str, ...] = ()
     checks: str | None = None
     baseline: str | None = None
+    scratch: str = "auto"
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     paths: dict[str, dict[str, Any]] = field(default_factory=dict)
     snapshot: str | None = None
@@ -149,6 +151,7 @@ def _config(path: Path, raw: dict[str, Any]) -> Config:
         rules=tuple(_typed(path, table, "rules", list) or ()),
         checks=_typed(path, table, "checks", str),
         baseline=_typed(path, table, "baseline", str),
+        scratch=_typed(path, table, "scratch", str) or "auto",
         versions=dict(_typed(path, table, "versions", dict) or {}),
         paths=paths,
         snapshot=_typed(path, table, "snapshot", str),

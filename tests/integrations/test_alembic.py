@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 from zdd_migrate.errors import InputError
 from zdd_migrate.integrations.alembic import reading
 from zdd_migrate.integrations.alembic.project import find
+from zdd_migrate.postgres.servers import Server
 
 HEAD = '"""x"""\nimport sqlalchemy as sa\nfrom alembic import op\nrevision = "{}"\n{}\n\n\n'
 RENAME = "migrations/versions/c3d4_rename_user_name.py"
@@ -116,6 +117,7 @@ def test_several_statements_of_one_call_and_transactions(project: Path) -> None:
 
 def test_what_cannot_be_rendered_is_a_finding(project: Path) -> None:
     """A query whose answer decides: that revision is not understood, the others are checked."""
+    (project / "zdd-migrate.toml").write_text("scratch = 'never'\n")
     add(
         project,
         "d4e5",
@@ -335,3 +337,80 @@ def test_alembic_alone_never_meets_us() -> None:
     code = "import alembic, sys; print([m for m in sys.modules if m.startswith('zdd')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+ASKING = """    bind = op.get_bind()
+    if 'note' not in {c['name'] for c in sa.inspect(bind).get_columns('orders')}:
+        op.add_column('orders', sa.Column('note', sa.Text()))
+    bind.execute(sa.text("UPDATE orders SET note = :note"), {"note": "it's 100%"})
+    with op.get_context().autocommit_block():
+        op.create_index('i', 'orders', ['note'], postgresql_concurrently=True)
+    op.drop_column('orders', 'status')"""
+
+
+@pytest.mark.pg
+def test_revisions_that_ask_are_run_on_a_scratch_server(project: Path, pg_server: Server) -> None:
+    """The history runs up to there, and what they say is read, with values in their places."""
+    add(project, "d4e5", "c3d4", ASKING)
+    add(project, "e5f6", "d4e5", "    op.drop_column('orders', 'note')")
+    (project / "zdd-migrate.toml").write_text(f"scratch = '{pg_server.dsn()}'\n")
+    done = zdd("explain", "d4e5", "--format", "json")
+    statements = json.loads(done.stdout)["statements"]
+
+    assert [(s["sql"], s["line"], s["in_transaction"]) for s in statements] == [
+        ("ALTER TABLE orders ADD COLUMN note TEXT", 11, True),
+        ("UPDATE orders SET note = 'it''s 100%'", 12, True),
+        ("CREATE INDEX CONCURRENTLY i ON orders (note)", 14, False),
+        ("ALTER TABLE orders DROP COLUMN status", 15, True),
+    ]
+    found = findings(zdd("check", ".", "--format", "json"))
+    assert ("ZDD202", "d4e5_more.py", 15) in found
+    assert ("ZDD202", "e5f6_more.py", 9) in found
+    assert not any(rule in ("ZDD901", "ZDD401") for rule, _, _ in found)
+
+
+@pytest.mark.pg
+def test_rows_that_decide_are_not_seen_on_an_empty_database(
+    project: Path, pg_server: Server
+) -> None:
+    """What a revision reads from tables leaves it not understood, but its DDL is checked."""
+    body = (
+        "    for row in op.get_bind().execute(sa.text('SELECT id FROM users')):\n"
+        "        op.drop_table('orders')\n"
+        "    op.drop_column('orders', 'status')"
+    )
+    add(project, "d4e5", "c3d4", body)
+    (project / "zdd-migrate.toml").write_text(f"scratch = '{pg_server.dsn()}'\n")
+    done = zdd("check", "d4e5", "--format", "json")
+
+    assert ("ZDD901", "d4e5_more.py", 9) in findings(done)
+    assert ("ZDD202", "d4e5_more.py", 11) in findings(done)
+    assert "rows that it reads here" in done.stdout
+
+
+@pytest.mark.pg
+def test_a_history_that_does_not_run_is_said(project: Path, pg_server: Server) -> None:
+    """Where it stops, and nothing is claimed."""
+    add(project, "d4e5", "c3d4", "    op.execute('DROP TABLE nowhere')")
+    add(project, "e5f6", "d4e5", "    op.get_bind().execute(sa.text('SELECT 1')).all()")
+    (project / "zdd-migrate.toml").write_text(f"scratch = '{pg_server.dsn()}'\n")
+    done = zdd("check", "e5f6")
+
+    assert done.returncode == 2
+    said = " ".join(done.stdout.split())
+    assert "cannot be rendered without a database" in said
+    assert "d4e5_more.py fails on an empty database" in said
+    assert "nowhere" in said
+
+
+def test_a_project_without_a_transaction(project: Path) -> None:
+    """env.py says so."""
+    env = project / "migrations" / "env.py"
+    env.write_text(env.read_text() + "\n# context.configure(transactional_ddl=False)\n")
+    add(project, "d4e5", "c3d4", "    op.execute('CREATE INDEX CONCURRENTLY i ON orders (status)')")
+    assert "ZDD401" in {rule for rule, _, _ in findings(zdd("check", "d4e5", "--format", "json"))}
+
+    env.write_text(env.read_text() + "\ncontext.configure(transactional_ddl=False)\n")
+    assert "ZDD401" not in {
+        rule for rule, _, _ in findings(zdd("check", "d4e5", "--format", "json"))
+    }

@@ -89,13 +89,30 @@ def read_migrations(paths: Sequence[str], source: str | None) -> list[Migration]
 def _revisions(
     paths: tuple[str, ...], source: str | None
 ) -> tuple[list[Migration], list[Migration]] | None:
-    """Alembic's revisions at `paths` and those before them; None where there are none."""
+    """Migrations in Python at `paths` and those before them; None where there are none."""
+    if source == "django" or (source is None and _may_be_django(paths)):
+        from zdd_migrate.integrations.django import reading as django
+
+        directory = django.project_of(paths, source)
+        if directory is not None:
+            return django.read(directory, paths)
     if source != "alembic" and not _may_be_alembic(paths):
         return None
     from zdd_migrate.integrations.alembic import reading
 
     project = reading.project_of(paths, source)
     return reading.read(project, paths) if project is not None else None
+
+
+def _may_be_django(paths: Sequence[str]) -> bool:
+    """Whether it is worth looking closer."""
+    return any(
+        Path(path, "manage.py").exists()
+        or (path.endswith(".py") and "migrations" in Path(path).absolute().parts)
+        or (Path(path).name == "migrations" and Path(path, "__init__.py").exists())
+        for path in paths
+        if path != "-"
+    )
 
 
 def _may_be_alembic(paths: Sequence[str]) -> bool:

@@ -67,7 +67,7 @@ def _called(
     at = operation.hidden
     for name in getattr(operation, "calls", ()):
         functions = _functions(schema, name)
-        if not functions and _only_calls(operation) and not _is_harmless(name):
+        if not functions and _only_calls(operation) and not is_harmless(name):
             reason = f"what {name}() does is not known: its definition was not read"
             yield NotUnderstood(reason=reason, hidden=at)
         if name in seen:
@@ -94,7 +94,7 @@ def _only_calls(operation: Operation) -> bool:
     return operation.kind == "call" or getattr(operation, "verb", "") == "select"
 
 
-def _is_harmless(name: str) -> bool:
+def is_harmless(name: str) -> bool:
     """Whether a function is Postgres' own, or a known extension's, and changes no object."""
     from zdd_migrate.operations.builtins import HARMLESS
 

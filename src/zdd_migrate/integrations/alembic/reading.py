@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from zdd_migrate.config import load
 from zdd_migrate.errors import InputError
 from zdd_migrate.integrations.alembic.project import Project, Revision, find
 from zdd_migrate.integrations.alembic.render import render
@@ -71,7 +72,7 @@ def read(project: Project, paths: Sequence[str]) -> tuple[list[Migration], list[
     names = {r.id for r in chosen}
     earlier = {r.id for r in project.before(chosen[0])}
     before = [r for r in project.revisions[:first] if r.id in earlier and r.id not in names]
-    rendered = render(project, [*before, *chosen])
+    rendered = render(project, [*before, *chosen], load(project.root).scratch)
     migrations = rendered[len(before) :]
     if len(project.heads) > 1:
         last = migrations[-1]

@@ -1,0 +1,1 @@
+"""Django: migrations read as the SQL that `manage.py sqlmigrate` gives."""
