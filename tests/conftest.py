@@ -9,11 +9,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from zdd_migrate.errors import EnvironmentFailedError
 from zdd_migrate.postgres.servers import Server, server
 
 ROOT = Path(__file__).parents[1]
+
+# a machine that is busy with something else is no failure
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -140,6 +140,14 @@ def test_bodies_in_sql() -> None:
     assert [kind for kind, *_ in body("import os", "plpython3u")] == ["not_understood"]
 
 
+def test_blocks_in_blocks() -> None:
+    """Stand where they stand in the outermost, and are no surer than what holds them."""
+    text = f"BEGIN IF a THEN DO $i$ BEGIN {DROP}; END $i$; END IF; END"
+    (_, found) = hidden_operations("plpgsql", text, read_statement, "f()")
+    assert found.hidden is not None
+    assert (found.hidden.offset, found.hidden.certain) == (text.index(DROP), False)
+
+
 def test_very_deep_bodies() -> None:
     """Are not understood; nothing falls over."""
     text = "BEGIN " + "IF a THEN " * 5000 + "NULL; " + "END IF; " * 5000 + "END"

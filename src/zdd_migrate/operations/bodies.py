@@ -119,11 +119,21 @@ def _operations(part: _Part, body: str, read: Read, where: str) -> Iterator[Oper
     if part.reason:
         yield NotUnderstood(reason=f"{part.reason} in {where}: {_short(hidden.sql)}", hidden=hidden)
         return
+    same = len(part.sql) == len(hidden.sql)  # else offsets are in a text that was put together
     for operation in read(part.sql):
         if isinstance(operation, NotUnderstood):
-            same = len(part.sql) == len(hidden.sql)  # else the offset is in a text put together
             operation = replace(operation, offset=operation.offset if same else 0)
+        if operation.hidden is not None:  # a DO block in the body
+            operation = replace(operation, hidden=_deeper(operation.hidden, hidden, same))
         yield replace(operation, hidden=operation.hidden or hidden)
+
+
+def _deeper(inner: Hidden, outer: Hidden, same: bool) -> Hidden:
+    """Where a statement of a body stands in the body around that one."""
+    certain = inner.certain and outer.certain
+    if same and inner.offset is not None and outer.offset is not None:
+        return replace(inner, offset=outer.offset + inner.offset, certain=certain)
+    return replace(outer, certain=certain)
 
 
 def _script(cursor: Cursor) -> list[_Part]:

@@ -42,13 +42,15 @@ class Expanded:
 
     text: str
     unknown: str
-    #: (offset in `text`, offset in the source) at the beginning of each part, ascending
+    #: (offset in `text`, offset in the source) where each part begins, ascending; parts as they were
+    #: in the source and parts that were filled in take turns
     places: tuple[tuple[int, int], ...]
 
     def back(self, offset: int) -> int:
-        """The source's offset of an offset in `text`."""
-        here = self.places[bisect_right(self.places, (offset, 1 << 60)) - 1]
-        return here[1] + offset - here[0]
+        """The source's offset of an offset in `text`; of what was filled in, where that begins."""
+        part = bisect_right(self.places, (offset, 1 << 60)) - 1
+        here = self.places[part]
+        return here[1] if part % 2 else here[1] + offset - here[0]
 
 
 def expand(sql: str, known: Mapping[str, str]) -> Expanded | None:
