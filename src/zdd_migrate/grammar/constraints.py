@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, squeeze
@@ -164,80 +164,115 @@ def read_column_definition(cursor: Cursor) -> ColumnDefinition:
     """Read `name type [constraints…]`."""
     start = cursor.i
     name = cursor.name()
-    type_ = cursor.type_text()
-    definition = ColumnDefinition(name=name, type=type_)
-    definition = read_column_constraints(cursor, definition)
-    return replace(definition, text=cursor.slice(start))
+    return read_column_constraints(cursor, name, cursor.type_text(), start)
 
 
-def read_column_constraints(cursor: Cursor, definition: ColumnDefinition) -> ColumnDefinition:
-    """Read what may follow a column's type, in any order."""
-    constraints = list(definition.constraints)
-    while not cursor.done and not cursor.at(",") and not cursor.at(")") and not cursor.at(";"):
-        name = cursor.name() if cursor.accept("CONSTRAINT") else None
-        read = _column_clause(cursor, definition, name)
-        if isinstance(read, ColumnDefinition):
-            definition = read
-        elif isinstance(read, ConstraintDefinition):
-            constraints.append(read)
+def read_column_constraints(cursor: Cursor, name: str, type_: str, start: int) -> ColumnDefinition:
+    """Read what may follow a column's type, in any order; the column began at token `start`."""
+    said: dict[str, Any] = {}
+    constraints: list[ConstraintDefinition] = []
+    while not cursor.done and cursor.up() not in _AFTER_COLUMN:
+        given = cursor.name() if cursor.accept("CONSTRAINT") else None
+        up = cursor.up()
+        clause = _CLAUSES.get(up)
+        inline = _INLINE.get(up)
+        if clause is not None and clause(cursor, said, given):
+            continue
+        if inline is not None:
+            begins = cursor.i
+            read = inline(cursor, (name,))
+            constraints.append(replace(read, name=given, text=cursor.slice(begins)))
         elif constraints:
             constraints[-1] = _with_attribute(cursor, constraints[-1])
         else:
             raise cursor.unread("a column constraint was expected")
-    return replace(definition, constraints=tuple(constraints))
+    return ColumnDefinition(
+        name=name, type=type_, constraints=tuple(constraints), text=cursor.slice(start), **said
+    )
 
 
-def _column_clause(
-    cursor: Cursor, definition: ColumnDefinition, name: str | None
-) -> ColumnDefinition | ConstraintDefinition | None:
-    if cursor.accept("NOT", "NULL"):
-        cursor.accept("NO", "INHERIT")
-        return replace(definition, not_null=True, not_null_name=name)
-    if cursor.accept("NULL"):
-        return replace(definition, not_null=False)
-    if cursor.accept("DEFAULT"):
-        return replace(definition, default=cursor.expression())
-    if cursor.accept("GENERATED"):
-        return _generated(cursor, definition)
-    if cursor.accept("COLLATE"):
-        start = cursor.i
-        cursor.qname()
-        return replace(definition, collation=cursor.slice(start))
-    if cursor.at("OPTIONS", "("):  # a foreign table's column, for the other server
-        cursor.next()
-        cursor.skip_group()
-        return definition
-    if cursor.accept("STORAGE"):
-        return replace(definition, storage=cursor.name().upper())
-    if cursor.accept("COMPRESSION"):
-        return replace(definition, compression=cursor.name())
-    reader = _INLINE.get(cursor.up())
-    if reader is None:
-        return None
+_AFTER_COLUMN = (",", ")", ";")
+#: reads a clause of a column into what was said of it; False where the words are another clause's
+Clause = Callable[[Cursor, dict[str, Any], str | None], bool]
+
+
+def _not_null_clause(cursor: Cursor, said: dict[str, Any], name: str | None) -> bool:
+    if not cursor.accept("NOT", "NULL"):
+        return False
+    cursor.accept("NO", "INHERIT")
+    said.update(not_null=True, not_null_name=name)
+    return True
+
+
+def _null_clause(cursor: Cursor, said: dict[str, Any], _: str | None) -> bool:
+    cursor.expect("NULL")
+    said["not_null"] = False
+    return True
+
+
+def _default_clause(cursor: Cursor, said: dict[str, Any], _: str | None) -> bool:
+    cursor.expect("DEFAULT")
+    said["default"] = cursor.expression()
+    return True
+
+
+def _collate_clause(cursor: Cursor, said: dict[str, Any], _: str | None) -> bool:
+    cursor.expect("COLLATE")
     start = cursor.i
-    read = reader(cursor, (definition.name,))
-    return replace(read, name=name, text=cursor.slice(start))
+    cursor.qname()
+    said["collation"] = cursor.slice(start)
+    return True
 
 
-def _generated(cursor: Cursor, definition: ColumnDefinition) -> ColumnDefinition:
-    if cursor.accept("BY", "DEFAULT"):
-        kind: Literal["always", "by default"] = "by default"
-    else:
+def _options_clause(cursor: Cursor, _said: dict[str, Any], _: str | None) -> bool:
+    """A foreign table's column, for the other server."""
+    cursor.expect("OPTIONS")
+    cursor.skip_group()
+    return True
+
+
+def _storage_clause(cursor: Cursor, said: dict[str, Any], _: str | None) -> bool:
+    cursor.expect("STORAGE")
+    said["storage"] = cursor.name().upper()
+    return True
+
+
+def _compression_clause(cursor: Cursor, said: dict[str, Any], _: str | None) -> bool:
+    cursor.expect("COMPRESSION")
+    said["compression"] = cursor.name()
+    return True
+
+
+def _generated_clause(cursor: Cursor, said: dict[str, Any], _: str | None) -> bool:
+    cursor.expect("GENERATED")
+    kind = "by default" if cursor.accept("BY", "DEFAULT") else "always"
+    if kind == "always":
         cursor.expect("ALWAYS")
-        kind = "always"
     cursor.expect("AS")
     if cursor.accept("IDENTITY"):
         options = cursor.group_text() if cursor.at("(") else ""
-        return replace(definition, identity=kind, identity_options=options, not_null=True)
+        said.update(identity=kind, identity_options=options, not_null=True)
+        return True
     if kind == "by default":
         raise cursor.unread("IDENTITY was expected")
-    expression = cursor.group_text()
-    if cursor.accept("STORED"):
-        how: Literal["stored", "virtual"] = "stored"
-    else:
+    said["generation"] = cursor.group_text()
+    stored = cursor.accept("STORED")
+    if not stored:
         cursor.accept("VIRTUAL")
-        how = "virtual"
-    return replace(definition, generated=how, generation=squeeze(expression))
+    said["generated"] = "stored" if stored else "virtual"
+    return True
+
+
+_CLAUSES: dict[str, Clause] = {
+    "NOT": _not_null_clause,
+    "NULL": _null_clause,
+    "DEFAULT": _default_clause,
+    "GENERATED": _generated_clause,
+    "COLLATE": _collate_clause,
+    "OPTIONS": _options_clause,
+    "STORAGE": _storage_clause,
+    "COMPRESSION": _compression_clause,
+}
 
 
 def _inline_check(cursor: Cursor, columns: tuple[str, ...]) -> ConstraintDefinition:

@@ -69,9 +69,13 @@ class Cursor:
     def at(self, *words: str) -> bool:
         """Whether the next tokens are exactly these words or operators."""
         i = self.i
+        tokens = self.tokens
+        if i >= self.end or tokens[i].up != words[0]:
+            return False
+        if len(words) == 1:
+            return True
         if i + len(words) > self.end:
             return False
-        tokens = self.tokens
         return all(tokens[i + k].up == word for k, word in enumerate(words))
 
     @property
@@ -85,6 +89,12 @@ class Cursor:
 
     def accept(self, *words: str) -> bool:
         """Read these words if they come next."""
+        i = self.i
+        if i >= self.end or self.tokens[i].up != words[0]:
+            return False
+        if len(words) == 1:
+            self.i = i + 1
+            return True
         if self.at(*words):
             self.i += len(words)
             return True

@@ -67,27 +67,15 @@ def parse_query(text: str) -> Query | None:
     tree = trees[0]
     if not isinstance(tree, (exp.Query, exp.Values, exp.Insert, exp.Update, exp.Delete, exp.Merge)):
         return None
-    reads: dict[QName, None] = {}
-    written: dict[tuple[QName, str], None] = {}
-    _scan(tree, frozenset(), reads, written)
-    columns = tuple(
-        dict.fromkeys(
-            (_fold(column.args.get("table")), _fold(column.this) or "")
-            for column in tree.find_all(exp.Column)
-            if isinstance(column.this, exp.Identifier)
-        )
-    )
-    functions = tuple(
-        dict.fromkeys(node.name.lower() for node in tree.find_all(exp.Anonymous) if node.name)
-    )
+    found = _Found(tree)
     return Query(
         kind=_kind(tree),
-        reads=tuple(reads),
-        written=tuple(written),
-        columns=columns,
-        functions=functions,
+        reads=tuple(found.reads),
+        written=tuple(found.written),
+        columns=tuple(found.columns),
+        functions=tuple(found.functions),
         output=_output(tree),
-        star=any(True for _ in tree.find_all(exp.Star)),
+        star=found.star,
         has_where=tree.args.get("where") is not None,
     )
 
@@ -131,67 +119,86 @@ _NO_TABLES = frozenset(
 )
 
 
+_VERBS = {"Insert": "insert", "Update": "update", "Delete": "delete", "Merge": "merge"}
+
+
 def _kind(tree: exp.Expr) -> str:
-    from sqlglot import exp
-
-    for class_, kind in (
-        (exp.Insert, "insert"),
-        (exp.Update, "update"),
-        (exp.Delete, "delete"),
-        (exp.Merge, "merge"),
-        ((exp.Query, exp.Values), "select"),
-    ):
-        if isinstance(tree, class_):
-            return kind
-    return "other"
+    return _VERBS.get(type(tree).__name__, "select")
 
 
-def _scan(
-    node: exp.Expr,
-    ctes: frozenset[str],
-    reads: dict[QName, None],
-    written: dict[tuple[QName, str], None],
-) -> None:
-    """Collect what a tree reads and writes; a name of a WITH query hides a table of that name."""
-    from sqlglot import exp
+class _Found:
+    """What a tree reads, writes, names and calls; a name of a WITH query hides a table of that name."""
 
-    skip = {"with_"}
-    if isinstance(node, (exp.Insert, exp.Update, exp.Delete, exp.Merge)):
-        target = node.this.this if isinstance(node.this, exp.Schema) else node.this
-        if isinstance(target, exp.Table):  # none in the UPDATE of a MERGE or of ON CONFLICT
-            skip.add("this")
-            written[_name(target), _kind(node)] = None
-    clause = node.args.get("with_")
-    if isinstance(clause, exp.With):
-        ctes = _scan_with(clause, ctes, reads, written)
-    if isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
-        name = _name(node)
-        special = not node.this.args.get("quoted") and name.name in _NO_TABLES
+    def __init__(self, tree: exp.Expr) -> None:
+        from sqlglot import exp
+
+        self.reads: dict[QName, None] = {}
+        self.written: dict[tuple[QName, str], None] = {}
+        self.columns: dict[tuple[str | None, str], None] = {}
+        self.functions: dict[str, None] = {}
+        self.star = False
+        todo: list[tuple[exp.Expr, frozenset[str]]] = [(tree, frozenset())]
+        while todo:
+            node, ctes = todo.pop()
+            clause = node.args.get("with_")
+            queries: list[tuple[exp.Expr, frozenset[str]]] = []
+            if isinstance(clause, exp.With):
+                ctes, queries = _with(clause, ctes)
+            skipped = self._take(node, ctes)
+            below = [
+                (part, ctes)
+                for key, value in node.args.items()
+                if key != "with_" and key != skipped
+                for part in (value if type(value) is list else (value,))
+                if isinstance(part, exp.Expr)
+            ]
+            todo += reversed(queries + below)
+
+    def _take(self, node: exp.Expr, ctes: frozenset[str]) -> str:
+        """Note one node; gives the part of it that is not to be looked into."""
+        kind = type(node).__name__
+        if kind == "Column":
+            name = _fold(node.this)
+            if name is not None:
+                self.columns[_fold(node.args.get("table")), name] = None
+        elif kind == "Table":
+            self._read(node, ctes)
+        elif kind in _VERBS:
+            target = node.this
+            if type(target).__name__ == "Schema":
+                target = target.this
+            if type(target).__name__ == "Table":  # none in the UPDATE of MERGE or ON CONFLICT
+                self.written[_name(target), _VERBS[kind]] = None
+                return "this"
+        elif kind == "Anonymous":
+            if node.name:
+                self.functions[node.name.lower()] = None
+        elif kind == "Star":
+            self.star = True
+        elif kind == "OnConflict":
+            return "conflict_keys"  # columns and operator classes of an index
+        return ""
+
+    def _read(self, table: exp.Expr, ctes: frozenset[str]) -> None:
+        if _fold(table.this) is None:
+            return
+        name = _name(table)
+        special = not table.this.args.get("quoted") and name.name in _NO_TABLES
         if name.schema is not None or not (special or name.name in ctes):
-            reads[name] = None
-    elif isinstance(node, exp.OnConflict):
-        skip.add("conflict_keys")  # columns and operator classes of an index
-    for key, value in node.args.items():
-        if key in skip:
-            continue
-        for part in value if isinstance(value, list) else (value,):
-            if isinstance(part, exp.Expr):
-                _scan(part, ctes, reads, written)
+            self.reads[name] = None
 
 
-def _scan_with(
-    clause: exp.With,
-    ctes: frozenset[str],
-    reads: dict[QName, None],
-    written: dict[tuple[QName, str], None],
-) -> frozenset[str]:
-    """The names that the queries of a WITH give to what comes after them."""
+def _with(
+    clause: exp.With, ctes: frozenset[str]
+) -> tuple[frozenset[str], list[tuple[exp.Expr, frozenset[str]]]]:
+    """The names hidden after a WITH, and its queries with the names hidden in each."""
     names = [_fold(cte.args["alias"].this) or "" for cte in clause.expressions]
     inner = ctes | frozenset(names) if clause.args.get("recursive") else ctes
+    queries = []
     for name, cte in zip(names, clause.expressions, strict=True):
-        _scan(cte.this, inner, reads, written)
+        queries.append((cte.this, inner))
         inner |= {name}
-    return ctes | frozenset(names)
+    return ctes | frozenset(names), queries
 
 
 def _output(tree: exp.Expr) -> tuple[str, ...] | None:
@@ -215,7 +222,7 @@ def _output(tree: exp.Expr) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _name(table: exp.Table) -> QName:
+def _name(table: exp.Expr) -> QName:
     return QName(_fold(table.args.get("db")), _fold(table.this) or "")
 
 

@@ -298,9 +298,12 @@ class Schema:
     complete: bool = False
     #: statements behind this schema that were not understood, as `file:line: reason`
     gaps: list[str] = field(default_factory=list)
-    #: indexes by table and dependents, maintained by `put_index`/`drop_index`
+    #: what hangs on what, so that nothing is searched for: kept by the `put_…` and `drop_…` methods
     _indexes_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
+    _parts_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
     _children_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
+    _referenced_by: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
+    _sequences_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
 
     def copy(self) -> Schema:
         """An independent schema with the same (frozen) objects."""
@@ -325,7 +328,10 @@ class Schema:
             complete=self.complete,
             gaps=list(self.gaps),
             _indexes_of={k: list(v) for k, v in self._indexes_of.items()},
+            _parts_of={k: list(v) for k, v in self._parts_of.items()},
             _children_of={k: list(v) for k, v in self._children_of.items()},
+            _referenced_by={k: list(v) for k, v in self._referenced_by.items()},
+            _sequences_of={k: list(v) for k, v in self._sequences_of.items()},
         )
 
     def new_session(self) -> None:
@@ -397,6 +403,17 @@ class Schema:
         """The indexes of a table (resolved name), in order of creation."""
         return [self.indexes[name] for name in self._indexes_of.get(table, ())]
 
+    def parts_of(self, index: QName) -> list[Index]:
+        """The indexes of partitions that are attached to a partitioned table's index (resolved)."""
+        return [self.indexes[name] for name in self._parts_of.get(index, ())]
+
+    def sequences_of(self, table: QName, column: str | None = None) -> list[Sequence]:
+        """The sequences that columns of a table (resolved name) own, or this column."""
+        owned = [self.sequences[name] for name in self._sequences_of.get(table, ())]
+        if column is None:
+            return owned
+        return [s for s in owned if s.owned_by is not None and s.owned_by[1] == column]
+
     def partitions_of(self, table: QName) -> list[Table]:
         """Direct partitions of a partitioned table (resolved name)."""
         return [
@@ -423,7 +440,8 @@ class Schema:
 
     def foreign_keys_to(self, table: QName) -> Iterator[tuple[Table, Constraint]]:
         """Foreign keys of any table that reference `table` (resolved name)."""
-        for other in self.tables.values():
+        for name in tuple(self._referenced_by.get(table, ())):
+            other = self.tables[name]
             for constraint in other.constraints:
                 if constraint.kind == "foreign_key" and constraint.ref_table == table:
                     yield other, constraint
@@ -441,14 +459,11 @@ class Schema:
     # -- changing ----------------------------------------------------------------------------
 
     def put_table(self, table: Table) -> None:
-        """Add or replace a table; keeps the partition and inheritance links."""
+        """Add or replace a table; keeps the links of partitions, inheritance and foreign keys."""
         old = self.tables.get(table.name)
-        parents = set(_parents(table))
-        if old is not None:
-            for parent in set(_parents(old)) - parents:
-                self._unlink(self._children_of, parent, table.name)
-        for parent in parents - (set(_parents(old)) if old is not None else set()):
-            self._children_of.setdefault(parent, []).append(table.name)
+        self._relink(self._children_of, table.name, _parents(old), _parents(table))
+        if old is None or old.constraints is not table.constraints:
+            self._relink(self._referenced_by, table.name, _references(old), _references(table))
         self.tables[table.name] = table
 
     def drop_table(self, name: QName) -> Table | None:
@@ -456,37 +471,75 @@ class Schema:
         table = self.tables.pop(name, None)
         if table is None:
             return None
-        for parent in _parents(table):
-            self._unlink(self._children_of, parent, name)
+        self._relink(self._children_of, name, _parents(table), ())
+        self._relink(self._referenced_by, name, _references(table), ())
         for index in list(self._indexes_of.get(name, ())):
             self.drop_index(index)
-        for sequence in [
-            s.name for s in self.sequences.values() if s.owned_by and s.owned_by[0] == name
-        ]:
-            del self.sequences[sequence]
+        for sequence in self.sequences_of(name):
+            self.drop_sequence(sequence.name)
         return table
 
     def put_index(self, index: Index) -> None:
         """Add or replace an index."""
-        if index.name not in self.indexes:
-            self._indexes_of.setdefault(index.table, []).append(index.name)
+        old = self.indexes.get(index.name)
+        was, now = (old.table,) if old else (), (index.table,)
+        self._relink(self._indexes_of, index.name, was, now)
+        self._relink(self._parts_of, index.name, _whole(old), _whole(index))
         self.indexes[index.name] = index
 
     def drop_index(self, name: QName) -> Index | None:
         """Forget an index."""
         index = self.indexes.pop(name, None)
         if index is not None:
-            self._unlink(self._indexes_of, index.table, name)
+            self._relink(self._indexes_of, name, (index.table,), ())
+            self._relink(self._parts_of, name, _whole(index), ())
         return index
 
+    def put_sequence(self, sequence: Sequence) -> None:
+        """Add or replace a sequence."""
+        old = self.sequences.get(sequence.name)
+        self._relink(self._sequences_of, sequence.name, _owner(old), _owner(sequence))
+        self.sequences[sequence.name] = sequence
+
+    def drop_sequence(self, name: QName) -> Sequence | None:
+        """Forget a sequence."""
+        sequence = self.sequences.pop(name, None)
+        self._relink(self._sequences_of, name, _owner(sequence), ())
+        return sequence
+
     @staticmethod
-    def _unlink(links: dict[QName, list[QName]], key: QName, name: QName) -> None:
-        names = links.get(key)
-        if names is not None and name in names:
-            names.remove(name)
+    def _relink(
+        links: dict[QName, list[QName]], name: QName, was: Iterable[QName], now: Iterable[QName]
+    ) -> None:
+        """Take `name` from what it hung on, and hang it on what it hangs on now."""
+        if was == now:
+            return
+        for key in was:
+            names = links.get(key)
+            if names is not None and name in names:
+                names.remove(name)
+        for key in now:
+            names = links.setdefault(key, [])
+            if name not in names:
+                names.append(name)
 
 
-def _parents(table: Table | None) -> Iterable[QName]:
+def _parents(table: Table | None) -> tuple[QName, ...]:
     if table is None:
         return ()
     return (*((table.parent,) if table.parent is not None else ()), *table.inherits)
+
+
+def _references(table: Table | None) -> tuple[QName, ...]:
+    if table is None:
+        return ()
+    return tuple(c.ref_table for c in table.constraints if c.ref_table is not None)
+
+
+def _whole(index: Index | None) -> tuple[QName, ...]:
+    return (index.parent,) if index is not None and index.parent is not None else ()
+
+
+def _owner(sequence: Sequence | None) -> tuple[QName, ...]:
+    owned = sequence.owned_by if sequence is not None else None
+    return (owned[0],) if owned is not None else ()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -88,8 +89,6 @@ ROOMS: tuple[str, ...] = (
     "validate_constraint",
 )
 
-_MOST_WORDS = 7
-
 
 def offered(table: str) -> dict[str, str]:
     """Words → the room that reads them, asked of the rooms themselves (it imports them all)."""
@@ -131,8 +130,9 @@ def read_statement(sql: str) -> tuple[Operation, ...]:
 
 
 def _read(cursor: Cursor) -> Iterable[Operation]:
-    words = [cursor.up(i) for i in range(_MOST_WORDS)]
-    for count in range(_MOST_WORDS, 0, -1):
+    most = _longest().get(cursor.up(), 1)
+    words = [cursor.up(i) for i in range(max(most, 3))]
+    for count in range(most, 0, -1):
         reader: StatementReader | None = _reader("READS", heads.READS, " ".join(words[:count]))
         if reader is not None:
             read = reader(cursor)
@@ -145,6 +145,16 @@ def _read(cursor: Cursor) -> Iterable[Operation]:
     operations = (read,) if isinstance(read, Operation) else tuple(read)
     cursor.expect_done()
     return operations
+
+
+@cache
+def _longest() -> dict[str, int]:
+    """How many words the longest head has that begins with a word."""
+    found: dict[str, int] = {}
+    for head in heads.READS:
+        words = head.split()
+        found[words[0]] = max(found.get(words[0], 0), len(words))
+    return found
 
 
 def _heading(words: list[str]) -> str:

@@ -187,7 +187,7 @@ class AddColumn(Operation):
             return
         if self.definition.serial or self.definition.identity is not None:
             sequence = relation.sibling(f"{relation.name}_{self.column}_seq")
-            schema.sequences[sequence] = Sequence(sequence, owned_by=(relation, self.column))
+            schema.put_sequence(Sequence(sequence, owned_by=(relation, self.column)))
         for constraint in self.definition.constraints:
             AddConstraint(relation=relation, constraint=constraint).apply(schema)
 

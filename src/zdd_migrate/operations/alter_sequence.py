@@ -41,7 +41,7 @@ class AlterSequence(Operation):
         sequence = schema.sequences.get(name)
         if sequence is not None and self.owned_by is not None and self.owned_column is not None:
             owner = (schema.resolve(self.owned_by), self.owned_column)
-            schema.sequences[name] = replace(sequence, owned_by=owner)
+            schema.put_sequence(replace(sequence, owned_by=owner))
 
     def plan(self, draft: Draft) -> None:
         """As it is, in expand."""

@@ -48,7 +48,8 @@ class CreateObject(Operation):
         elif self.object == "SCHEMA":
             schema.schemas.add(self.name)
         elif self.object == "SEQUENCE":
-            schema.sequences.setdefault(self._target(schema), Sequence(self._target(schema)))
+            if self._target(schema) not in schema.sequences:
+                schema.put_sequence(Sequence(self._target(schema)))
         else:
             name = self._target(schema)
             checks = tuple(

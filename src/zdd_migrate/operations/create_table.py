@@ -143,7 +143,7 @@ class CreateTable(Operation):
         for index in indexes:
             schema.put_index(index)
         for sequence in sequences:
-            schema.sequences[sequence.name] = sequence
+            schema.put_sequence(sequence)
         for index in schema.indexes_of(table.parent) if table.parent is not None else ():
             for copy in partition_copies(schema, table, index):
                 schema.put_index(copy)
@@ -384,9 +384,10 @@ def _elements(cursor: Cursor, table: CreateTable, *, typed: bool) -> CreateTable
         elif at_table_constraint(cursor):
             constraints.append(read_table_constraint(cursor))
         elif typed:
+            start = cursor.i
             name = cursor.name()
             cursor.accept("WITH", "OPTIONS")
-            columns.append(read_column_constraints(cursor, ColumnDefinition(name=name, type="")))
+            columns.append(read_column_constraints(cursor, name, "", start))
         else:
             columns.append(read_column_definition(cursor))
         if table.foreign and cursor.accept("OPTIONS"):

@@ -133,9 +133,8 @@ class DropColumn(Operation):
             for index in schema.indexes_of(name):
                 if self.column in index.columns or self.column in index.keys:
                     schema.drop_index(index.name)
-            for sequence in list(schema.sequences.values()):
-                if sequence.owned_by == (name, self.column):
-                    del schema.sequences[sequence.name]
+            for sequence in schema.sequences_of(name, self.column):
+                schema.drop_sequence(sequence.name)
 
     def plan(self, draft: Draft) -> None:
         """Optional for new code in expand, out of use at contract, dropped at the very end."""

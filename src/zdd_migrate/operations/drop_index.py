@@ -76,8 +76,8 @@ class DropIndex(Operation):
         """Forget it."""
         assert self.relation is not None
         name = schema.resolve(self.relation)
-        for part in [i.name for i in schema.indexes.values() if i.parent == name]:
-            schema.drop_index(part)
+        for part in schema.parts_of(name):
+            schema.drop_index(part.name)
         schema.drop_index(name)
 
     def plan(self, draft: Draft) -> None:

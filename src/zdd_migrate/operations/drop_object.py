@@ -181,7 +181,7 @@ class DropObject(Operation):
                 schema.views.pop(view.name, None)
             schema.views.pop(resolved, None)
         elif self.object == "SEQUENCE":
-            schema.sequences.pop(resolved, None)
+            schema.drop_sequence(resolved)
         elif self.object in ("TYPE", "DOMAIN"):
             schema.types.pop(schema.resolve_type(self.relation), None)
         elif self.object in CALLABLES:

@@ -122,13 +122,7 @@ def sequences_read(schema: Schema, expression: str) -> dict[QName, LockMode]:
 
 def owned_sequences(schema: Schema, table: QName, column: str | None = None) -> list[QName]:
     """Sequences that a table's columns own, or one of its columns."""
-    return [
-        s.name
-        for s in schema.sequences.values()
-        if s.owned_by is not None
-        and s.owned_by[0] == table
-        and (column is None or s.owned_by[1] == column)
-    ]
+    return [sequence.name for sequence in schema.sequences_of(table, column)]
 
 
 def owned_by(schema: Schema, role: str) -> list[QName]:

@@ -43,10 +43,8 @@ class MoveTable(Operation):
         locks: dict[QName, LockMode] = {relation: _M.ACCESS_EXCLUSIVE}
         table = schema.tables.get(relation)
         if self.what == "persistence":
-            for sequence in schema.sequences.values():
-                owned = sequence.owned_by is not None and sequence.owned_by[0] == relation
-                if at.pg >= 15 and owned:
-                    locks[sequence.name] = _M.ACCESS_EXCLUSIVE
+            for sequence in schema.sequences_of(relation) if at.pg >= 15 else ():
+                locks[sequence.name] = _M.ACCESS_EXCLUSIVE
         if self.object == "SEQUENCE" or (table is not None and table.kind == "partitioned"):
             return Effects(locks=locks)
         if table is not None and self._is_there(table):

@@ -319,8 +319,8 @@ def rename_relation(schema: Schema, name: QName, to: str) -> None:
     if (index := schema.drop_index(name)) is not None:
         schema.put_index(replace(index, name=new))
         return
-    if (sequence := schema.sequences.pop(name, None)) is not None:
-        schema.sequences[new] = replace(sequence, name=new)
+    if (sequence := schema.drop_sequence(name)) is not None:
+        schema.put_sequence(replace(sequence, name=new))
         return
     table = schema.tables.get(name)
     if table is None:
@@ -328,7 +328,7 @@ def rename_relation(schema: Schema, name: QName, to: str) -> None:
     indexes = schema.indexes_of(name)
     children = schema.children_of(name)
     references = list(schema.foreign_keys_to(name))
-    owned = [s for s in schema.sequences.values() if s.owned_by and s.owned_by[0] == name]
+    owned = schema.sequences_of(name)
     schema.drop_table(name)
     schema.put_table(replace(table, name=new))
     for index in indexes:
@@ -346,7 +346,7 @@ def rename_relation(schema: Schema, name: QName, to: str) -> None:
         schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
     for sequence in owned:
         assert sequence.owned_by is not None
-        schema.sequences[sequence.name] = replace(sequence, owned_by=(new, sequence.owned_by[1]))
+        schema.put_sequence(replace(sequence, owned_by=(new, sequence.owned_by[1])))
     for dependent in list(schema.views.values()):
         if name in dependent.depends_on:
             schema.views[dependent.name] = replace(

@@ -78,8 +78,7 @@ def _numbers(schema: Schema, table: Table, text: str) -> dict[QName, LockMode]:
         if given is None or column.name in given:
             continue
         if column.identity is not None:
-            owned = (table.name, column.name)
-            names = [s.name for s in schema.sequences.values() if s.owned_by == owned]
+            names = [s.name for s in schema.sequences_of(table.name, column.name)]
             found.update(dict.fromkeys(names, _M.ROW_EXCLUSIVE))
         elif column.default is not None:
             found.update(sequences_read(schema, column.default))

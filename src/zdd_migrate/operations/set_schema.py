@@ -44,8 +44,8 @@ class SetSchema(Operation):
         new = QName(self.to, name.name)
         if (view := schema.views.pop(name, None)) is not None:
             schema.views[new] = replace(view, name=new)
-        if (sequence := schema.sequences.pop(name, None)) is not None:
-            schema.sequences[new] = replace(sequence, name=new)
+        if (sequence := schema.drop_sequence(name)) is not None:
+            schema.put_sequence(replace(sequence, name=new))
         table = schema.tables.get(name)
         if table is None:
             return

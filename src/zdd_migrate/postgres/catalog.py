@@ -406,12 +406,13 @@ def _sequences(connection: psycopg.Connection, schema: Schema) -> None:
         LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         WHERE {OTHERS} AND {_NOT_OF_EXTENSION.format("c")} ORDER BY c.oid""",
     ):
-        name = QName(row[0], row[1])
-        schema.sequences[name] = Sequence(
-            name,
-            type=row[2],
-            owned_by=(QName(row[3], row[4]), row[5]) if row[5] is not None else None,
-            options=(("increment", str(row[6])), ("cycle", str(row[9]))),
+        schema.put_sequence(
+            Sequence(
+                QName(row[0], row[1]),
+                type=row[2],
+                owned_by=(QName(row[3], row[4]), row[5]) if row[5] is not None else None,
+                options=(("increment", str(row[6])), ("cycle", str(row[9]))),
+            )
         )
 
 
