@@ -14,6 +14,7 @@ from zdd_migrate.errors import EXIT_ENVIRONMENT, EXIT_INPUT, ZddError
 VERBS = {
     "check": "say what a migration breaks, locks and loses",
     "explain": "say what Postgres will do, statement by statement",
+    "trace": "measure what Postgres does, on a scratch database",
     "plan": "rewrite a migration into expand, migrate, switch, contract",
     "verify": "try a plan or a migration on a real Postgres with both code versions",
     "ci": "check what a branch changes, plan what is unsafe, try the plans",

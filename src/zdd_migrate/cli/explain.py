@@ -16,7 +16,8 @@ from zdd_migrate.cli.options import (
     source_option,
     starting_schema,
 )
-from zdd_migrate.errors import EXIT_INPUT
+from zdd_migrate.cli.trace import Request, measure, postgres_option
+from zdd_migrate.errors import EXIT_FINDINGS, EXIT_INPUT, InputError
 from zdd_migrate.formats import explain
 from zdd_migrate.operations.base import DEFAULT_PG
 from zdd_migrate.operations.walk import walk
@@ -28,6 +29,10 @@ from zdd_migrate.operations.walk import walk
 @click.option("--history", metavar="DIR", help="Earlier migrations, replayed as the schema.")
 @pg_option
 @source_option
+@click.option(
+    "--compare", is_flag=True, help="Measure too, and show prediction and measurement side by side."
+)
+@postgres_option
 @format_option("text", "json")
 @quiet_option
 @click.pass_context
@@ -38,11 +43,16 @@ def command(
     history: str | None,
     pg_version: int | None,
     source: str | None,
+    compare: bool,
+    postgres: str,
     format_: str,
     quiet: bool,
 ) -> None:
     """Explain migrations: locks, rewrites, scans, what breaks. Reads - (stdin) by default."""
     paths = paths or ("-",)
+    if compare:
+        request = Request(paths, schema, history, source, postgres, pg_version, quiet)
+        ctx.exit(0 if _compare(request, format_) else EXIT_FINDINGS)
     config = config_for(paths)
     pg = pg_version or config.pg_version or DEFAULT_PG
     migrations = read_migrations(paths, source or config.source)
@@ -60,3 +70,32 @@ def command(
     else:
         click.echo("\n".join(explain.text(one) for one in statements))
     ctx.exit(0 if all(one["understood"] for one in statements) else EXIT_INPUT)
+
+
+def _compare(request: Request, format_: str) -> bool:
+    """Print both sides; whether every statement did what was predicted."""
+    from zdd_migrate.formats import comparison
+
+    measured = measure(request)
+    compared = [
+        comparison.compare(ours, theirs)
+        for ours, theirs in zip(measured.predicted, measured.measured, strict=True)
+        if theirs["reached"]
+    ]
+    if not compared:
+        raise InputError(f"{request.paths[0]}: nothing to compare: it holds no statement")
+    same = sum(1 for one in compared if one["same"])
+    if format_ == "json":
+        result = {
+            "version": 1,
+            "pg_version": measured.pg_version,
+            "same": same == len(compared),
+            "statements": compared,
+        }
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(comparison.text(one) for one in compared))
+        click.echo(
+            f"\n{same} of {len(compared)} statements as predicted (Postgres {measured.pg_version})"
+        )
+    return same == len(compared)

@@ -105,7 +105,8 @@ class AddConstraint(Operation):
         constraint = self.constraint
         assert constraint.ref_table is not None
         referenced = at.schema.resolve(constraint.ref_table)
-        members = tree(at.schema, relation)
+        parent = table is not None and table.kind == "partitioned"
+        members = tree(at.schema, relation, only=not parent)
         locks = dict.fromkeys(members, _M.SHARE_ROW_EXCLUSIVE)
         for member in tree(at.schema, referenced):
             locks[member] = _M.SHARE_ROW_EXCLUSIVE
@@ -163,6 +164,9 @@ class AddConstraint(Operation):
 
     def _target_error(self, schema: Schema, referenced: QName) -> PgError | None:
         """What may not be referenced: a view, or columns without a unique index."""
+        known = referenced in schema.tables or referenced in schema.views
+        if not known and schema.complete:
+            return PgError("42P01", f'relation "{referenced.name}" does not exist')
         if referenced in schema.views:
             return PgError("42809", f'referenced relation "{referenced.name}" is not a table')
         table = schema.tables.get(referenced)

@@ -49,9 +49,7 @@ class AlterConstraint(Operation):
         referenced = known.ref_table if known is not None else None
         if referenced is not None:
             referenced = at.schema.resolve(referenced)
-            if self.enforced is None:
-                locks[referenced] = _M.ACCESS_EXCLUSIVE
-            else:
+            if self.enforced is not None:
                 locks[referenced] = _M.SHARE_ROW_EXCLUSIVE if self.enforced else _M.ACCESS_EXCLUSIVE
         elif known is None:
             at.assume(f"constraint {self.constraint} is a foreign key of {relation}")

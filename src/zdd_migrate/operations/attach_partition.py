@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.bounds import as_check, fits, misses
+from zdd_migrate.operations.bounds import as_check, fits, misses, overlap
 from zdd_migrate.operations.create_table import read_bound
 from zdd_migrate.operations.facts import alike, built_on, leaves, partition_copies, tree
 
@@ -46,7 +47,7 @@ class AttachPartition(Operation):
         if schema.complete and joins not in schema.tables:
             error = PgError("42P01", f'relation "{joins.name}" does not exist')
         parent_table, table = schema.tables.get(parent), schema.tables.get(joins)
-        error = error or _nullable(parent_table, table)
+        error = error or _mismatch(parent_table, table) or self._overlap(schema, parent_table)
         scans: dict[QName, str] = {}
         builds = self._missing_indexes(at, parent, joins)
         heaps = leaves(schema, tree(schema, joins))
@@ -80,6 +81,15 @@ class AttachPartition(Operation):
             mode = _M.SHARE_ROW_EXCLUSIVE if at.pg >= 15 else _M.ACCESS_SHARE
             locks.setdefault(other.name, mode)
         return Effects(locks=locks, scans=scans, index_builds=builds, error=error)
+
+    def _overlap(self, schema: Schema, parent: Table | None) -> PgError | None:
+        """A bound that meets another partition's."""
+        for other in schema.partitions_of(parent.name) if parent is not None else ():
+            assert parent is not None
+            if overlap(parent, self.bound, other.bound or ""):
+                message = f'partition would overlap partition "{other.name.name}"'
+                return PgError("42P17", message)
+        return None
 
     def _missing_indexes(self, at: Situation, parent: QName, joins: QName) -> tuple[QName, ...]:
         if joins in at.created:
@@ -231,7 +241,24 @@ class AttachPartition(Operation):
         )
 
 
-def _nullable(parent: Table | None, table: Table | None) -> PgError | None:
+def _mismatch(parent: Table | None, table: Table | None) -> PgError | None:
+    """Columns that the two must share: by name, type and NOT NULL."""
+    if parent is not None and parent.kind != "partitioned":
+        return PgError("42P17", f'table "{parent.name.name}" is not partitioned')
+    if parent is not None and table is not None:
+        for extra in table.columns:
+            if parent.column(extra.name) is None:
+                message = (
+                    f'table "{table.name.name}" contains column "{extra.name}" not found in parent'
+                )
+                return PgError("42804", message)
+        for wanted in parent.columns:
+            mine = table.column(wanted.name)
+            if mine is None:
+                return PgError("42804", f'child table is missing column "{wanted.name}"')
+            if parse_type(mine.type) != parse_type(wanted.type):
+                message = f'child table has different type for column "{wanted.name}"'
+                return PgError("42804", message)
     for column in parent.columns if parent is not None else ():
         mine = table.column(column.name) if table is not None else None
         if column.not_null and mine is not None and not mine.not_null:

@@ -105,6 +105,19 @@ def as_check(parent: Table, bound: str) -> str | None:
     return None
 
 
+def overlap(parent: Table, bound: str, other: str) -> bool:
+    """Whether two bounds of the same table are seen to meet."""
+    key = _key(parent)
+    if key is None:
+        return False
+    if "DEFAULT" in (bound, other):
+        return bound == other
+    try:
+        return not _apart(_bound(bound, key), _bound(other, key))
+    except (_UnorderedError, UnreadError, IndexError):
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
     """The column a table is partitioned by; `kind` says how its literals are ordered."""
@@ -212,6 +225,15 @@ class _Reader:
             return _Region((_Span(),), null=False)
         operator = self.up()
         self.i += 1
+        if operator == "BETWEEN":
+            low = self.value()
+            self.i += self.up() == "AND"
+            high = self.value()
+            return (
+                _Region((_Span(low, True, high, True),))
+                if low is not None and high is not None
+                else None
+            )
         if operator == "IN":
             keys, _ = self.values()
             return _Region(tuple(_Span(k, True, k, True) for k in keys))
@@ -229,6 +251,8 @@ class _Reader:
         if value is None:
             return None
         match operator:
+            case "<>" | "!=":
+                return _Region((_Span(None, True, value, False), _Span(value, False)))
             case "=":
                 return _Region((_Span(value, True, value, True),))
             case ">=" | ">":
@@ -365,8 +389,14 @@ def _within(a: _Span, b: _Span) -> bool:
     return True
 
 
+def _point(span: _Span) -> bool:
+    return span.low is not None and span.low == span.high
+
+
 def _cut(a: _Span, b: _Span) -> _Span | None:
     """What both have; None when nothing."""
+    if _point(a) and _point(b):  # equal or not, whatever their order
+        return a if a.low == b.low else None
     low, low_in = a.low, a.low_in
     if b.low is not None:
         order = 1 if low is None else _compare(b.low, low)

@@ -51,6 +51,10 @@ class DetachPartition(Operation):
                 locks.setdefault(schema.resolve(key.ref_table), _M.SHARE_ROW_EXCLUSIVE)
         for other, _ in schema.foreign_keys_to(parent):
             locks[other.name] = _M.ACCESS_EXCLUSIVE
+        left = schema.tables.get(leaves)
+        if left is not None and left.parent != parent and schema.complete:
+            message = f'relation "{leaves.name}" is not a partition of relation "{parent.name}"'
+            return Effects(error=PgError("42P01", message))
         if self.how == "finalize" and schema.complete and leaves in schema.tables:
             message = f'cannot complete detaching partition "{leaves.name}"'
             error = PgError("55000", message)

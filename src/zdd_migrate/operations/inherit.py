@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.model.effects import Break, Effects
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
@@ -31,6 +31,11 @@ class Inherit(Operation):
         assert self.relation is not None
         child, parent = at.schema.resolve(self.relation), at.schema.resolve(self.parent)
         mode = _M.SHARE_UPDATE_EXCLUSIVE if self.joins else _M.ACCESS_SHARE
+        table, above = at.schema.tables.get(child), at.schema.tables.get(parent)
+        for column in above.columns if self.joins and above is not None else ():
+            if table is not None and table.column(column.name) is None:
+                message = f'child table is missing column "{column.name}"'
+                return Effects(error=PgError("42804", message))
         what = f"readers of {parent.name} see the rows of {child.name}"
         if not self.joins:
             what = f"readers of {parent.name} no longer see the rows of {child.name}"

@@ -142,6 +142,8 @@ class Maintain(Operation):
             return False
         index = at.schema.indexes.get(relation)
         table = at.schema.tables.get(index.table if index is not None else relation)
+        if self.verb == "CLUSTER" and at.pg < 15:
+            return True
         return table is None or table.kind != "partitioned"
 
     def _refused(self, at: Situation, relation: QName | None) -> PgError | None:
@@ -221,8 +223,9 @@ class Maintain(Operation):
         scanned = {i.table for i in rebuilt}
         locks: dict[QName, LockMode] = dict.fromkeys(tables, mode)
         above = schema.tables.get(index.table if index is not None else relation)
-        if above is not None and above.kind == "partitioned" and not self.concurrently:
-            locks[above.name] = mode
+        if above is not None and above.kind == "partitioned":
+            # its partitions are locked once in SHARE mode to be listed, even concurrently
+            locks = {**dict.fromkeys(tables, _M.SHARE), above.name: mode}
         index_locks: dict[QName, LockMode] = {}
         if not self.concurrently:
             index_locks = dict.fromkeys((i.name for i in rebuilt), _M.ACCESS_EXCLUSIVE)

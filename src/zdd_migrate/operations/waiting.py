@@ -71,7 +71,8 @@ class _Waiting:
         if mode is _M.ACCESS_EXCLUSIVE:
             children = (child.name for child in schema.partitions_of(relation))
             self.add(children, reads=False, writes=True)
-        self.add(self._by_keys(relation, mode), reads=False, writes=True)
+        for name in self._by_keys(relation, mode):
+            self.add([name, *_views_over(schema, name)], reads=False, writes=True)
 
     def _by_keys(self, relation: QName, mode: LockMode) -> Iterable[QName]:
         """Tables at the other end of foreign keys."""

@@ -98,23 +98,15 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
         last = len(operations) - 1
         failed = skipped = False
         for i, operation in enumerate(operations):
-            situation.assumed = []
             if operation.hidden is not None:
                 _enter_body(situation, parts, created | pending_created)
-            refused = refusal(operation, situation)
-            if refused is not None and not refused.rows_decide:
-                effects = Effects(error=refused)
-            else:
-                effects = operation.effects(situation)
-                effects = replace(effects, error=effects.error or refused)
-            if situation.assumed:
-                effects = replace(effects, assumed=(*effects.assumed, *situation.assumed))
+            effects = _effects_of(operation, situation)
             skipped = _may_not_run(operation) and _is_about_being_there(effects)
             if skipped:  # the condition it stands under is there for just that
                 parts.append((operation, Effects()))
                 continue
             parts.append((operation, effects))
-            failed = failed or effects.error is not None
+            failed = failed or (effects.error is not None and not effects.error.rows_decide)
             if schema.complete or not _may_not_run(operation):
                 pending_created.update(operation.created(schema))
             if i != last and not failed:
@@ -132,20 +124,48 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
             held=dict(held),
             pg=pg,
         )
+        renamed = _renamed(statement, schema)
         if operations and not failed and not skipped:
             operations[last].apply(schema)
         if not any(isinstance(o, SetParameter) and o.local for o in statement.operations):
             session = _beyond_transaction(statement, schema, session)
         created |= pending_created
+        created |= {new for old, new in renamed if old in created}
         if types_before is not None:
             created_types |= set(schema.types) - types_before
         if statement.in_transaction:
             _hold(held, merged)
+            held.update({new: held.pop(old) for old, new in renamed if old in held})
             enum_values |= {
                 added
                 for operation in operations
                 if (added := getattr(operation, "enum_value", None)) is not None
             }
+
+
+def _effects_of(operation: Operation, situation: Situation) -> Effects:
+    """The operation's own effects, and what it took for granted; or the error it meets before."""
+    situation.assumed = []
+    refused = refusal(operation, situation)
+    if refused is not None and not refused.rows_decide:
+        return Effects(error=refused)
+    effects = operation.effects(situation)
+    return replace(
+        effects,
+        error=effects.error or refused,
+        assumed=(*effects.assumed, *situation.assumed),
+    )
+
+
+def _renamed(statement: Statement, schema: Schema) -> list[tuple[QName, QName]]:
+    """Tables that have another name from this statement on; `schema` is as before its last part."""
+    found = []
+    for operation in statement.operations:
+        to = getattr(operation, "to", None)
+        if operation.kind == "rename_table" and operation.relation is not None and to is not None:
+            old = schema.resolve(operation.relation)
+            found.append((old, old.sibling(to)))
+    return found
 
 
 def _beyond_transaction(
