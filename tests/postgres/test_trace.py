@@ -134,6 +134,19 @@ def test_settings_of_the_transaction_hold_for_what_follows(
     assert dropped.effects.error.sqlstate == "42P01"
 
 
+def test_prepared_reads_that_break_are_told(pg_server: Server, template: str) -> None:
+    """0A000 for SELECT * as soon as its columns change; 42703 for a name that is gone."""
+    (added,) = run(pg_server, template, "ALTER TABLE boats ADD COLUMN c int")
+    assert [(b.relation, b.sqlstate) for b in added.effects.breaks] == [(BOATS, "0A000")]
+    (dropped,) = run(pg_server, template, "ALTER TABLE trips DROP COLUMN boat_id")
+    assert {(b.relation, b.sqlstate) for b in dropped.effects.breaks} == {
+        (TRIPS, "0A000"),
+        (TRIPS, "42703"),
+    }
+    (harmless,) = run(pg_server, template, "CREATE INDEX i ON trips (boat_id)")
+    assert harmless.effects.breaks == ()
+
+
 def test_relations_of_the_same_migration_are_left_out(pg_server: Server, template: str) -> None:
     """Nobody knows them yet."""
     seen = run(pg_server, template, "CREATE TABLE new (id int); CREATE INDEX i ON new (id);")

@@ -14,7 +14,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema, View
 from zdd_migrate.operations.base import Key, Operation, Situation
-from zdd_migrate.operations.facts import views_over
+from zdd_migrate.operations.facts import cached_plans, views_over
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -86,6 +86,8 @@ class CreateView(Operation):
         breaks: tuple[Break, ...] = ()
         if new and existing.columns and new[: len(existing.columns)] != existing.columns:
             error = PgError("42P16", "cannot drop or rename columns of a view by replacing it")
+        elif new and existing.columns and new != existing.columns:
+            breaks = cached_plans([name])  # a column more
         elif not new:
             at.assume(f"the new query of {name} gives the same columns as the old one")
         return Effects(locks=locks, error=error, breaks=breaks)

@@ -14,7 +14,13 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.base import DEFAULT_PG, Operation, Situation, Target
-from zdd_migrate.operations.facts import cached_plans, column_gone, owned_sequences, tree
+from zdd_migrate.operations.facts import (
+    cached_plans,
+    column_gone,
+    owned_sequences,
+    tree,
+    views_gone,
+)
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -56,7 +62,11 @@ class DropColumn(Operation):
         return Effects(
             locks=locks,
             error=error,
-            breaks=(*column_gone(relation, self.column), *cached_plans(members)),
+            breaks=(
+                *column_gone(relation, self.column),
+                *cached_plans(members),
+                *(views_gone(at.schema, relation, self.column) if self.cascade else ()),
+            ),
             loses=(f"the values of {relation}.{self.column}",),
         )
 

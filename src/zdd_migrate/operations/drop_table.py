@@ -17,7 +17,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Key, Operation, Situation
-from zdd_migrate.operations.facts import kind_of, owned_sequences, tree, views_over
+from zdd_migrate.operations.facts import kind_of, owned_sequences, tree, views_gone, views_over
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -63,7 +63,10 @@ class DropTable(Operation):
         return Effects(
             locks=locks,
             error=error,
-            breaks=(Break("old", "removed", what, "42P01", relation),),
+            breaks=(
+                Break("old", "removed", what, "42P01", relation),
+                *(views_gone(at.schema, relation) if self.cascade else ()),
+            ),
             loses=(f"all rows of {relation}",),
         )
 

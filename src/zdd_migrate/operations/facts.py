@@ -44,6 +44,16 @@ def cached_plans(relations: Iterable[QName]) -> tuple[Break, ...]:
     )
 
 
+def views_gone(schema: Schema, relation: QName, column: str | None = None) -> tuple[Break, ...]:
+    """Views that CASCADE takes along, with those over them: 42P01 for whoever names them."""
+    found: dict[QName, Break] = {}
+    for first in schema.views_on(relation, column):
+        for name in (first.name, *(v.name for v in views_over(schema, first.name))):
+            what = f"every statement that names {name.name}"
+            found[name] = Break("old", "removed", what, "42P01", name)
+    return tuple(found.values())
+
+
 def column_gone(
     relation: QName, column: str, *, renamed_to: str | None = None
 ) -> tuple[Break, ...]:

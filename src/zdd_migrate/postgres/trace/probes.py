@@ -12,6 +12,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from zdd_migrate.model.effects import Break
 from zdd_migrate.model.names import QName
 from zdd_migrate.postgres.trace.relations import Relation, Snapshot
 
@@ -143,3 +144,48 @@ def _waits(session: psycopg.Connection, statement: sql.Composed) -> bool:
     except psycopg.Error as error:
         return error.sqlstate == "55P03"
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """Reads that a session had prepared before: `SELECT *`, and every column by its name."""
+
+    prepared: tuple[tuple[QName, str, str], ...] = ()  # relation, statement's name, what it is
+
+    def broken(self, session: psycopg.Connection) -> tuple[Break, ...]:
+        """Those that fail now, as code that was running before would."""
+        found = []
+        for relation, name, what in self.prepared:
+            try:
+                with session.transaction(force_rollback=True):
+                    session.execute(f"EXECUTE {name}".encode())
+            except psycopg.Error as error:
+                if error.sqlstate != "55P03":
+                    kind = "cached_plan" if error.sqlstate == "0A000" else "removed"
+                    found.append(Break("old", kind, what, error.sqlstate, relation))
+        session.execute("DEALLOCATE ALL")
+        return tuple(found)
+
+
+def plan(session: psycopg.Connection, snapshot: Snapshot) -> Plans:
+    """Prepare reads of every table and view, and run each once, as code that runs all day has."""
+    columns = _columns(session)
+    prepared: list[tuple[QName, str, str]] = []
+    for relation in snapshot.of_kind("rpvm"):
+        named = columns.get(relation.oid, [])
+        name = sql.Identifier(*[p for p in relation.name if p is not None])
+        listed = sql.SQL(", ").join(sql.Identifier(c.name) for c in named)
+        for words, target in (("prepared SELECT *", sql.SQL("*")), ("SELECT by name", listed)):
+            if not named:
+                continue
+            label = f"zdd_{len(prepared)}"
+            query = sql.SQL("PREPARE {} AS SELECT {} FROM {} LIMIT 1").format(
+                sql.Identifier(label), target, name
+            )
+            try:
+                session.execute(query)
+                session.execute(f"EXECUTE {label}".encode())
+            except psycopg.Error:
+                continue
+            prepared.append((relation.name, label, f"{words} from {relation.name}"))
+    return Plans(tuple(prepared))

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from zdd_migrate.model.effects import Effects, PgError
+from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.statement import Statement
 from zdd_migrate.postgres.servers import Server
-from zdd_migrate.postgres.trace.probes import prepare
+from zdd_migrate.postgres.trace.probes import Plans, plan, prepare
 from zdd_migrate.postgres.trace.relations import (
     Snapshot,
     Work,
@@ -51,8 +51,12 @@ def session_zone(connection: psycopg.Connection) -> str:
     return str(row[0]) if row is not None else ""
 
 
-def trace(server: Server, template: str, statements: Sequence[Statement]) -> list[Traced]:
+def trace(
+    server: Server, template: str, statements: Sequence[Statement], *, code: bool = True
+) -> list[Traced]:
     """Measure statements on copies of the database `template`, which nobody is connected to.
+
+    `code` asks for what breaks in code that was running before: reads it had prepared.
 
     Each is measured in a transaction of its own, after its predecessors committed; errors come
     from running those that share a transaction in one, where there are several.
@@ -61,7 +65,7 @@ def trace(server: Server, template: str, statements: Sequence[Statement]) -> lis
     traced: list[Traced] = []
     with (
         server.scratch_database(template) as database,
-        closing(_Tracer(server, database)) as tracer,
+        closing(_Tracer(server, database, code=code)) as tracer,
     ):
         failed = False
         for at, statement in enumerate(statements):
@@ -121,8 +125,8 @@ def _error(error: psycopg.Error) -> PgError:
 class _Tracer:
     """Three sessions on one scratch database: one runs, one watches, one probes."""
 
-    def __init__(self, server: Server, database: str) -> None:
-        self.server, self.database = server, database
+    def __init__(self, server: Server, database: str, *, code: bool) -> None:
+        self.server, self.database, self.code = server, database, code
         self.said: list[str] = []
         self._open()
         self.known = frozenset(look(self.watcher).relations)
@@ -152,6 +156,7 @@ class _Tracer:
             return Traced(statement, Effects())
         before = look(self.watcher)
         probes = prepare(self.prober, before)
+        plans = plan(self.prober, before) if self.code else Plans()
         self.said.clear()
         self._begin(statement)
         pid = self.runner.info.backend_pid
@@ -178,7 +183,12 @@ class _Tracer:
         except psycopg.Error as error:  # a deferred check
             return Traced(statement, Effects(error=_error(error)), said=said)
         effects = self._effects(before, locks, work(before, after, self.known), scans)
+        effects = replace(effects, breaks=self._broken(plans, before))
         return self._with_waiting(statement, effects, blocked, before, said)
+
+    def _broken(self, plans: Plans, before: Snapshot) -> tuple[Break, ...]:
+        known = {r.name for r in before.relations.values() if r.oid in self.known}
+        return tuple(b for b in plans.broken(self.prober) if b.relation in known)
 
     def _begin(self, statement: Statement) -> None:
         """A transaction with what earlier statements of the migration's own set in it."""
