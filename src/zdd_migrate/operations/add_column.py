@@ -76,7 +76,7 @@ class AddColumn(Operation):
             rewrites=tuple(heaps) if rewrites else (),
             scans=scans,
             index_rebuilds=rebuilds,
-            error=self._error(table, relation),
+            error=self._error(at, table, relation),
             breaks=(
                 *self._breaks(relation),
                 *cached_plans(members),
@@ -108,8 +108,12 @@ class AddColumn(Operation):
             at.assume(f"{unknown}() is volatile, so every row gets a value of its own")
         return found == "volatile"
 
-    def _error(self, table: Table | None, relation: QName) -> PgError | None:
-        if not self.definition.not_null or self._has_value:
+    def _error(self, at: Situation, table: Table | None, relation: QName) -> PgError | None:
+        domain = constrained_domain(at.schema, self.definition.type)
+        needed = self.definition.not_null or (
+            domain is not None and domain.not_null and domain.default is None
+        )
+        if not needed or self._has_value:
             return None
         if table is not None and table.rows == 0:
             return None

@@ -93,8 +93,9 @@ class AddConstraint(Operation):
             else {}
         )
         what = f"writes to {relation.name} that break CHECK ({self.constraint.expression})"
+        locked = tree(at.schema, relation) if at.pg >= 18 else members
         return Effects(
-            locks=dict.fromkeys(members, _M.ACCESS_EXCLUSIVE),
+            locks=dict.fromkeys(locked, _M.ACCESS_EXCLUSIVE),
             scans=scans,
             breaks=(Break("old", "restriction", what, "23514", relation),)
             if self.constraint.enforced
@@ -107,7 +108,8 @@ class AddConstraint(Operation):
         referenced = at.schema.resolve(constraint.ref_table)
         parent = table is not None and table.kind == "partitioned"
         members = tree(at.schema, relation, only=not parent)
-        locks = dict.fromkeys(members, _M.SHARE_ROW_EXCLUSIVE)
+        locked = tree(at.schema, relation) if at.pg >= 18 else members
+        locks = dict.fromkeys(locked, _M.SHARE_ROW_EXCLUSIVE)
         for member in tree(at.schema, referenced):
             locks[member] = _M.SHARE_ROW_EXCLUSIVE
         partitioned = table is not None and table.kind == "partitioned"
@@ -129,7 +131,7 @@ class AddConstraint(Operation):
         elif not constraint.enforced and at.pg < 18:
             error = PgError("42601", "NOT ENFORCED needs Postgres 18")
         scans: dict[QName, str] = {}
-        if constraint.valid and constraint.enforced:
+        if constraint.valid and constraint.enforced and not at.created >= set(members):
             scans = dict.fromkeys(leaves(at.schema, members), "every row's reference is looked up")
             for member in leaves(at.schema, tree(at.schema, referenced)):
                 scans.setdefault(member, "referenced rows are looked up")
@@ -210,6 +212,8 @@ class AddConstraint(Operation):
             if at.pg < 18 and table is not None and table.kind == "partitioned":
                 locks = {**dict.fromkeys(members, _M.SHARE), relation: _M.ACCESS_EXCLUSIVE}
         breaks: list[Break] = []
+        if at.pg < 18 and table is not None and table.kind != "partitioned":
+            locks = {relation: _M.ACCESS_EXCLUSIVE}  # children get no part of it
         if not already_unique:
             what = f"writes that repeat a value of ({', '.join(columns)}) in {relation.name}"
             breaks.append(Break("old", "restriction", what, "23505", relation))

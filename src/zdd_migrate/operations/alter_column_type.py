@@ -161,6 +161,12 @@ class AlterColumnType(Operation):
                 f'default for column "{self.column}" cannot be cast automatically to type '
                 f"{normalise_type(self.type)}",
             )
+        if self.using is None and _needs_using(schema, old, new):
+            return PgError(
+                "42804",
+                f'column "{self.column}" cannot be cast automatically to type '
+                f"{normalise_type(self.type)}",
+            )
         pairs = [
             (fk, far)
             for fk in table.constraints
@@ -360,6 +366,27 @@ def _follows(old: Type, new: Type) -> bool:
     if old.base == new.base or new.base in _TEXTS:
         return True
     return old.base in _NUMBERS and new.base in _NUMBERS
+
+
+_NOT_FROM_TEXT = frozenset(
+    (*_NUMBERS, "boolean", "uuid", "date", "interval", "json", "jsonb", "inet", "cidr", "bytea",
+     "money", "timestamp with time zone", "timestamp without time zone",
+     "time with time zone", "time without time zone")
+)  # fmt: skip
+
+
+def _needs_using(schema: Schema, old: Type, new: Type) -> bool:
+    """Whether no cast leads there by itself (pg_cast has none, or an explicit one only)."""
+    if old.dimensions or new.dimensions:
+        return False
+    enum = schema.user_type(QName(None, new.base.rsplit(".", 1)[-1]))
+    if old.base in _TEXTS and old.base != "citext":
+        return new.base in _NOT_FROM_TEXT or (enum is not None and enum.kind == "enum")
+    return (
+        {old.base, new.base} <= {"boolean", *_NUMBERS}
+        and "boolean" in (old.base, new.base)
+        and (old.base != new.base)
+    )
 
 
 def _comparable(referencing: Type, referenced: Type) -> bool:

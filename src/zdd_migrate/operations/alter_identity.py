@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -52,7 +53,11 @@ class AlterIdentity(Operation):
         breaks: tuple[Break, ...] = ()
         where = f'"{self.column}" of relation "{relation.name}"'
         if column is not None:
-            if self.act == "add" and not column.not_null:
+            numbered = parse_type(column.type).base in ("smallint", "integer", "bigint")
+            if self.act == "add" and not numbered:
+                message = "identity column type must be smallint, integer, or bigint"
+                error = PgError("22023", message)
+            elif self.act == "add" and not column.not_null:
                 message = f"column {where} must be declared NOT NULL before identity can be added"
                 error = PgError("55000", message)
             elif self.act == "add" and column.identity is not None:

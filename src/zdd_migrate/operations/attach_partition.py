@@ -47,7 +47,9 @@ class AttachPartition(Operation):
         if schema.complete and joins not in schema.tables:
             error = PgError("42P01", f'relation "{joins.name}" does not exist')
         parent_table, table = schema.tables.get(parent), schema.tables.get(joins)
-        error = error or _mismatch(parent_table, table) or self._overlap(schema, parent_table)
+        error = (
+            error or _mismatch(parent_table, table, at.pg) or self._overlap(schema, parent_table)
+        )
         scans: dict[QName, str] = {}
         builds = self._missing_indexes(at, parent, joins)
         heaps = leaves(schema, tree(schema, joins))
@@ -241,10 +243,12 @@ class AttachPartition(Operation):
         )
 
 
-def _mismatch(parent: Table | None, table: Table | None) -> PgError | None:
+def _mismatch(parent: Table | None, table: Table | None, pg: int) -> PgError | None:
     """Columns that the two must share: by name, type and NOT NULL."""
     if parent is not None and parent.kind != "partitioned":
-        return PgError("42P17", f'table "{parent.name.name}" is not partitioned')
+        return PgError(
+            "42P17" if pg < 18 else "42809", f'table "{parent.name.name}" is not partitioned'
+        )
     if parent is not None and table is not None:
         for extra in table.columns:
             if parent.column(extra.name) is None:

@@ -35,6 +35,8 @@ class Comment(Operation):
         relation = at.schema.resolve(self.relation)
         weak = self.object in ("CONSTRAINT", "TRIGGER", "POLICY", "RULE")
         mode = LockMode.ACCESS_SHARE if weak else LockMode.SHARE_UPDATE_EXCLUSIVE
+        if relation in at.schema.indexes:
+            return Effects(index_locks={relation: mode})
         return Effects(locks={relation: mode})
 
     def apply(self, schema: Schema) -> None:

@@ -19,9 +19,16 @@ from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
-from zdd_migrate.model.schema import Index, Schema
+from zdd_migrate.model.schema import Index, Schema, Table
 from zdd_migrate.operations.base import Key, Operation, Situation
-from zdd_migrate.operations.facts import built_on, index_copies, index_default_name, leaves, tree
+from zdd_migrate.operations.facts import (
+    built_on,
+    index_copies,
+    index_default_name,
+    leaves,
+    partition_columns,
+    tree,
+)
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -89,6 +96,11 @@ class CreateIndex(Operation):
             error = PgError(
                 "42P17",
                 f"functions in index {changing} must be marked IMMUTABLE",
+            )
+        elif self.unique and not self.only and not _holds_key(table, self.keys):
+            error = PgError(
+                "0A000",
+                "unique constraint on partitioned table must include all partitioning columns",
             )
         elif name in at.schema.indexes:
             error = PgError("42P07", f'relation "{name.name}" already exists')
@@ -314,6 +326,13 @@ class CreateIndex(Operation):
             relation=relation,
             transactional=False,
         )
+
+
+def _holds_key(table: Table | None, keys: tuple[str, ...]) -> bool:
+    """Whether a unique index of a partitioned table holds the columns it is partitioned by."""
+    if table is None or table.kind != "partitioned" or table.partition_key is None:
+        return True
+    return set(partition_columns(table)) <= set(keys)
 
 
 def _read(cursor: Cursor) -> CreateIndex:

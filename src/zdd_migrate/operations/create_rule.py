@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.queries import parse_query
 from zdd_migrate.model.effects import Break, Effects
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.rows import row_locks
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -30,8 +32,10 @@ class CreateRule(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         what = f"every {self.event} on {relation.name} is rewritten by rule {self.rule}"
+        action = self.action.strip("() ")
+        locks = row_locks(at.schema, action) if parse_query(action) is not None else {}
         return Effects(
-            locks={relation: LockMode.ACCESS_EXCLUSIVE},
+            locks={**locks, relation: LockMode.ACCESS_EXCLUSIVE},
             breaks=(Break("old", "values", what, None, relation),),
         )
 

@@ -7,6 +7,7 @@ default partition), a query ACCESS SHARE on what it reads.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -20,7 +21,7 @@ from zdd_migrate.grammar.constraints import (
     read_table_constraint,
 )
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.queries import follow_query, relations_read
+from zdd_migrate.grammar.queries import follow_query
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -29,10 +30,12 @@ from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Sequence
 from zdd_migrate.operations.base import Key, Operation, Situation
 from zdd_migrate.operations.bounds import misses
 from zdd_migrate.operations.facts import foreign_key_break, partition_copies
+from zdd_migrate.operations.rows import read_by, scanned
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
 
+_WITHOUT_DATA = re.compile(r"\bWITH\s+NO\s+DATA\s*;?\s*$", re.IGNORECASE)
 Persistence = Literal["permanent", "unlogged", "temporary"]
 
 
@@ -100,12 +103,21 @@ class CreateTable(Operation):
             locks[at.schema.resolve(parent)] = LockMode.SHARE_UPDATE_EXCLUSIVE
         for source, _ in self.like:
             locks.setdefault(at.schema.resolve(source), LockMode.ACCESS_SHARE)
-        if self.query is not None:
-            for read in relations_read(self.query):
-                resolved = at.schema.resolve(read)
-                locks.setdefault(resolved, LockMode.ACCESS_SHARE)
-                scans.setdefault(resolved, "the query of CREATE TABLE AS reads it")
+        self._sources(at, locks, scans)
         return Effects(locks=locks, scans=scans, breaks=tuple(breaks))
+
+    def _sources(
+        self, at: Situation, locks: dict[QName, LockMode], scans: dict[QName, str]
+    ) -> None:
+        """What a query reads, and the type a table is made of."""
+        if self.query is not None:
+            filled = not _WITHOUT_DATA.search(self.query)
+            for read in read_by(at.schema, self.query):
+                locks.setdefault(read, LockMode.ACCESS_SHARE)
+            for read in scanned(at.schema, self.query) if filled else ():
+                scans.setdefault(read, "the query of CREATE TABLE AS reads it")
+        if self.of_type is not None:
+            locks.setdefault(at.schema.resolve_type(self.of_type), LockMode.ACCESS_SHARE)
 
     def _partition_effects(
         self, at: Situation, locks: dict[QName, LockMode], scans: dict[QName, str]

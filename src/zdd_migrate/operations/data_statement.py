@@ -56,9 +56,7 @@ class DataStatement(Operation):
         scans = dict.fromkeys(
             scanned(at.schema, self.text, where=self.where), "no index is seen to find the rows"
         )
-        if self.verb in ("insert", "merge") and not re.search(
-            r"\bSELECT\b", self.text, re.IGNORECASE
-        ):
+        if self.verb == "insert" and not re.search(r"\bSELECT\b", self.text, re.IGNORECASE):
             scans = {}
         loses: tuple[str, ...] = ()
         if self.relation is not None:

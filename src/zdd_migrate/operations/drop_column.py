@@ -110,8 +110,9 @@ class DropColumn(Operation):
                 if self.cascade:
                     locks[other.name] = LockMode.ACCESS_EXCLUSIVE
         if self.cascade:
-            for view in schema.views_on(relation, self.column):
-                locks[view.name] = LockMode.ACCESS_EXCLUSIVE
+            for gone in views_gone(schema, relation, self.column):
+                assert gone.relation is not None
+                locks[gone.relation] = LockMode.ACCESS_EXCLUSIVE
             return None
         if not dependents:
             return None

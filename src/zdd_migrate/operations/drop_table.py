@@ -86,7 +86,7 @@ class DropTable(Operation):
             if self.cascade:
                 locks[other.name] = _M.ACCESS_EXCLUSIVE
         if self.cascade:
-            for view in schema.views_on(relation):
+            for view in views_over(schema, relation):
                 locks[view.name] = _M.ACCESS_EXCLUSIVE
             return None
         if dependents:

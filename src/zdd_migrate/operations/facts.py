@@ -115,7 +115,7 @@ def foreign_key_break(referenced: QName, referencing: QName, on_delete: str) -> 
     )
 
 
-_NEXTVAL = re.compile(r"nextval\s*\(\s*'([^']+)'", re.IGNORECASE)
+_NEXTVAL = re.compile(r"(?:nextval|setval)\s*\(\s*'([^']+)'", re.IGNORECASE)
 
 
 def sequences_read(schema: Schema, expression: str) -> dict[QName, LockMode]:
@@ -157,8 +157,13 @@ def leaves(schema: Schema, tables: Iterable[QName]) -> list[QName]:
 
 
 _NOT_NULL = re.compile(
-    r"\(*\s*(\"(?:[^\"]|\"\")+\"|[\w$]+)\s+IS\s+(?:NOT\s+NULL|DISTINCT\s+FROM\s+NULL)\s*\)*",
+    r"\(*\s*(\"(?:[^\"]|\"\")+\"|[\w$]+)\s*\)*\s*\bIS\s+(?:NOT\s+NULL|DISTINCT\s+FROM\s+NULL)\s*\)*",
     re.IGNORECASE,
+)
+
+
+_NOT_IS_NULL = re.compile(
+    r"\(*\s*NOT\s*\(+\s*(\"(?:[^\"]|\"\")+\"|[\w$]+)\s*\)*\s*\bIS\s+NULL\s*\)+", re.IGNORECASE
 )
 
 
@@ -179,7 +184,7 @@ def implied_not_null(table: Table | None, column: str, *, without: Iterable[str]
         if constraint.kind != "check" or constraint.expression is None:
             continue
         for term in re.split(r"\bAND\b", constraint.expression, flags=re.IGNORECASE):
-            match = _NOT_NULL.fullmatch(term.strip())
+            match = _NOT_NULL.fullmatch(term.strip()) or _NOT_IS_NULL.fullmatch(term.strip())
             if match is None or re.search(r"\bOR\b", constraint.expression, re.IGNORECASE):
                 continue
             named = match[1]

@@ -43,14 +43,15 @@ class Truncate(Operation):
             if isinstance(o, Truncate) and o.relation is not None
         }
         error = None
-        for other, fk in at.schema.foreign_keys_to(relation):
-            if other.name in emptied or other.name in together:
-                continue
-            if self.cascade:
-                emptied.append(other.name)
-            else:
-                message = f"cannot truncate a table referenced in foreign key {fk.name}"
-                error = PgError("0A000", message)
+        for name in emptied:  # those that CASCADE adds are gone through as well
+            for other, fk in at.schema.foreign_keys_to(name):
+                if other.name in emptied or other.name in together:
+                    continue
+                if self.cascade:
+                    emptied += tree(at.schema, other.name)
+                else:
+                    message = f"cannot truncate a table referenced in foreign key {fk.name}"
+                    error = PgError("0A000", message)
         locks = dict.fromkeys(emptied, _M.ACCESS_EXCLUSIVE)
         if self.restart:
             for name in emptied:
@@ -203,7 +204,7 @@ class Maintain(Operation):
             return Effects(locks=locks, scans=scans)
         return Effects(
             locks=locks,
-            scans={**scans, relation: "it is filled anew"},
+            scans={**scans, **({relation: "it is filled anew"} if self.with_data else {})},
             rewrites=(relation,),
             index_rebuilds=_indexes(at.schema, [relation]),
         )
@@ -241,8 +242,6 @@ class Maintain(Operation):
         table = at.schema.tables.get(relation)
         members = [relation] if self.only else tree(at.schema, relation)
         partitioned = table is not None and table.kind == "partitioned"
-        if self.verb == "VACUUM" and partitioned and not self.only:
-            members = leaves(at.schema, tree(at.schema, relation))
         sampled = self.verb == "ANALYZE" and not partitioned
         locks: dict[QName, LockMode] = dict.fromkeys(members, _M.SHARE_UPDATE_EXCLUSIVE)
         if self.only and self.verb == "ANALYZE":

@@ -34,6 +34,14 @@ class MoveTable(Operation):
         """ACCESS EXCLUSIVE while all of it is copied; nothing where it is there already."""
         assert self.relation is not None
         schema, relation = at.schema, at.schema.resolve(self.relation)
+        if self.what == "persistence" and self.to == "unlogged":
+            for other, fk in schema.foreign_keys_to(relation):
+                if other.name != relation and other.persistence == "permanent":
+                    message = (
+                        f'could not change table "{relation.name}" to unlogged because it is '
+                        f'referenced by logged table "{other.name.name}" ({fk.name})'
+                    )
+                    return Effects(error=PgError("42P16", message))
         if self.what == "access method":
             refused = self._refused(at, schema.tables.get(relation))
             if refused is not None:

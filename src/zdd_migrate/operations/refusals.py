@@ -28,18 +28,34 @@ _ON_TABLES = {
 }
 
 
+_OF_RELATIONS = (*_ON_TABLES, "set_default", "switch_table", "set_of", "truncate", "move_table")
+
+
 def refusal(operation: Operation, at: Situation) -> PgError | None:
     """The error Postgres gives whatever the operation's own room says; None when there is none."""
     if operation.relation is None:
         return _uses_new_label(operation, at)
     relation = at.schema.resolve(operation.relation)
     return (
-        _wrong_kind(operation, relation, at)
+        _absent(operation, relation, at.schema)
+        or _wrong_kind(operation, relation, at)
         or _only_parent(operation, relation, at.schema)
         or _inherited(operation, relation, at)
         or _uses_new_label(operation, at)
         or _pending(operation, relation, at)
     )
+
+
+def _absent(operation: Operation, relation: QName, schema: Schema) -> PgError | None:
+    """A relation that is not there, in a schema that is known whole."""
+    if operation.kind not in _OF_RELATIONS or operation.absent_ok or not schema.complete:
+        return None
+    if any(
+        relation in those
+        for those in (schema.tables, schema.views, schema.sequences, schema.indexes)
+    ):
+        return None
+    return PgError("42P01", f'relation "{relation.name}" does not exist')
 
 
 def _wrong_kind(operation: Operation, relation: QName, at: Situation) -> PgError | None:
@@ -96,6 +112,8 @@ def _inherited(operation: Operation, relation: QName, at: Situation) -> PgError 
     table = at.schema.tables.get(relation)
     if table is None:
         return None
+    if operation.kind == "add_column" and table.parent is not None:
+        return PgError("42809", "cannot add column to a partition")
     column = getattr(operation, "column", None)
     if operation.kind in ("drop_column", "alter_column_type", "rename_column") and column:
         verb = {"drop_column": "drop", "rename_column": "rename"}.get(operation.kind, "alter")

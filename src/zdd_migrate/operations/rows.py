@@ -57,8 +57,12 @@ def row_locks(schema: Schema, text: str) -> dict[QName, LockMode]:
         kind = query.kind if query is not None else "other"
         table = schema.tables.get(relation)
         verbs = set(re.findall(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", text.upper()))
-        members = [relation] if verbs == {"INSERT"} else tree(schema, relation)
-        add(members, _M.ROW_EXCLUSIVE)
+        partitioned = table is not None and table.kind == "partitioned"
+        alone = verbs == {"INSERT"} and not partitioned
+        add([relation] if alone else tree(schema, relation), _M.ROW_EXCLUSIVE)
+        view = schema.views.get(relation)
+        if view is not None and not view.materialized:  # written through to what it reads
+            add(_base_tables(schema, relation), _M.ROW_EXCLUSIVE)
         if table is None:
             continue
         if kind in ("insert", "merge"):
@@ -67,6 +71,13 @@ def row_locks(schema: Schema, text: str) -> dict[QName, LockMode]:
         for name, mode in _keys(schema, table, text, verbs).items():
             add([name], mode)
     return locks
+
+
+def _base_tables(schema: Schema, view: QName) -> list[QName]:
+    known = schema.views.get(view)
+    if known is None or known.materialized:
+        return tree(schema, view)
+    return [name for read in sorted(known.depends_on) for name in _base_tables(schema, read)]
 
 
 def _numbers(schema: Schema, table: Table, text: str) -> dict[QName, LockMode]:
@@ -109,10 +120,33 @@ def scanned(schema: Schema, text: str, *, where: str | None = None) -> list[QNam
         for name in leaves(schema, read_by(schema, text))
         if name not in schema.views or schema.views[name].materialized
     ]
+    query = parse_query(text)
+    written = [schema.resolve(name) for name in query.writes] if query is not None else []
+    if query is not None and query.kind == "insert":
+        tables = [name for name in tables if name not in written or name in _reads(schema, text)]
+    deleted = written if query is not None and query.kind in ("delete", "merge") else []
+    unindexed = [t for name in deleted for t in _without_index(schema, name) if t not in tables]
     condition = where if where is not None else _condition(text)
     if condition is None:
-        return tables
-    return [name for name in tables if not _found_by_index(schema, name, condition)]
+        return [*tables, *unindexed]
+    looked = [name for name in tables if not _found_by_index(schema, name, condition)]
+    return [*looked, *unindexed]
+
+
+def _reads(schema: Schema, text: str) -> set[QName]:
+    query = parse_query(text)
+    return {schema.resolve(name) for name in query.reads} if query is not None else set()
+
+
+def _without_index(schema: Schema, table: QName) -> list[QName]:
+    """Tables whose rows refer to the table without an index to find them by: each deleted row has
+    all of theirs read."""
+    return [
+        other.name
+        for other, fk in schema.foreign_keys_to(table)
+        if fk.enforced
+        and not any(index.keys[:1] == fk.columns[:1] for index in schema.indexes_of(other.name))
+    ]
 
 
 def _condition(text: str) -> str | None:

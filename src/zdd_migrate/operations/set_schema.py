@@ -12,7 +12,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.facts import kind_of
+from zdd_migrate.operations.facts import kind_of, owned_sequences
 from zdd_migrate.operations.rename_object import rename_sequence
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ class SetSchema(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         what = f"every statement that finds {relation.name} in schema {relation.schema}"
+        moved = (relation, *owned_sequences(at.schema, relation))
         return Effects(
-            locks={relation: LockMode.ACCESS_EXCLUSIVE},
+            locks=dict.fromkeys(moved, LockMode.ACCESS_EXCLUSIVE),
             breaks=(Break("old", "renamed", what, "42P01", relation),),
         )
 

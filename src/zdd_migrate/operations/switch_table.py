@@ -15,6 +15,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.facts import owned_sequences
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -51,8 +52,12 @@ class SwitchTable(Operation):
         if self.object == "VIEW" and self.switch == "options":
             mode = _M.ACCESS_EXCLUSIVE
         members = [relation]
-        if self.switch in ("statistics", "storage", "trigger") and not self.only:
+        if self.switch in ("statistics", "storage") and not self.only:
             members += [t.name for t in at.schema.descendants_of(relation)]
+        if self.switch == "trigger" and not self.only:
+            members += self._with_triggers(at.schema, relation)
+        if self.switch == "owner":
+            members += owned_sequences(at.schema, relation)
         breaks: tuple[Break, ...] = ()
         if self.switch == "row security" and self.on:
             what = f"roles that no policy of {relation.name} admits see and write no rows"
@@ -61,6 +66,16 @@ class SwitchTable(Operation):
             what = f"writes to {relation.name} that count on the trigger"
             breaks = (Break("old", "values", what, None, relation),)
         return Effects(locks=dict.fromkeys(members, mode), breaks=breaks)
+
+    def _with_triggers(self, schema: Schema, relation: QName) -> list[QName]:
+        """Partitions that have copies of the table's triggers, foreign keys' included."""
+        table = schema.tables.get(relation)
+        keyed = table is not None and (
+            bool(table.triggers) or any(c.kind == "foreign_key" for c in table.constraints)
+        )
+        if not keyed and not any(True for _ in schema.foreign_keys_to(relation)):
+            return []
+        return [t.name for t in schema.descendants_of(relation)]
 
     def _refused(self, at: Situation, relation: QName) -> PgError | None:
         """Options nobody has, and what this kind of relation or this major does not take."""

@@ -5,6 +5,7 @@ A probe that ends in an error of its own has not waited: only lock_not_available
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import LiteralString
@@ -63,18 +64,20 @@ def prepare(session: psycopg.Connection, snapshot: Snapshot) -> Probes:
 class _Column:
     name: str
     type: str
-    given: bool  # whether an INSERT may name it
+    given: bool  # whether an INSERT names it: it does not number itself
     unique: bool
 
 
 def _columns(session: psycopg.Connection) -> dict[int, list[_Column]]:
     rows = session.execute(
         "SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, NULL), "
-        "a.attgenerated = '' AND a.attidentity <> 'a', "
+        "a.attgenerated = '' AND a.attidentity = '' "
+        "AND coalesce(pg_get_expr(d.adbin, d.adrelid), '') !~ 'nextval', "
         "EXISTS (SELECT FROM pg_index x WHERE x.indrelid = a.attrelid AND x.indisunique "
         "AND a.attnum = ANY (x.indkey::int2[])) "
         "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
         "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
         "WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm') "
         "AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY a.attnum"
     ).fetchall()
@@ -142,7 +145,9 @@ def _waits(session: psycopg.Connection, statement: sql.Composed) -> bool:
         with session.transaction(force_rollback=True):
             session.execute(statement)
     except psycopg.Error as error:
-        return error.sqlstate == "55P03"
+        # a row that another transaction wrote is waited for as well, but not the relation
+        row = re.search(r"^while (locking|updating|deleting|inserting)", error.diag.context or "")
+        return error.sqlstate == "55P03" and row is None
     return False
 
 
