@@ -53,9 +53,14 @@ def main() -> None:
         changed = repository(root)
         python, bin_ = sys.executable, Path(sys.executable).parent
         floor = "import sqlglot.dialects.postgres"
+        alone = root / "one.sql"
+        alone.write_text(HISTORY[-1] + "\n")
         commands = {
             floor: Command([python, "-c", floor], root),
-            "zdd-migrate check FILE": Command(
+            "zdd-migrate check one.sql, alone": Command(
+                [str(bin_ / "zdd-migrate"), "check", str(alone)], root
+            ),
+            "zdd-migrate check FILE, after 42 others": Command(
                 [str(bin_ / "zdd-migrate"), "check", str(changed)], root
             ),
             "zdd-migrate check, through pre-commit": Command(

@@ -158,3 +158,11 @@ def test_deep_and_long(kind: str) -> None:
         tracemalloc.stop()
     assert migration.statements
     assert peak < 20_000_000 + 3_000 * len(DEEP[kind]), "memory grows with the text's length alone"
+
+
+@pytest.mark.parametrize(
+    "text", ["INSERT (a, b) VALUES ('x')", "MERGE USING t ON a WHEN MATCHED THEN DO NOTHING"]
+)
+def test_what_fuzzing_found(text: str) -> None:
+    """Statements that once ended reading instead of being not understood."""
+    assert [type(o) for o in read_statement(text)] == [NotUnderstood]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.grammar.queries import follow_query, relations_read
 from zdd_migrate.grammar.rows import plain_name
@@ -163,6 +164,8 @@ def _read(cursor: Cursor) -> DataStatement | CreateTable:
         return _read_change(cursor, text)
     cursor.rest()
     verb: Verb = query.kind if query.kind in _VERBS else "select"  # type: ignore[assignment]
+    if verb != "select" and not query.writes:
+        raise UnreadError("the table that is written was expected")
     return DataStatement(
         relation=query.writes[0] if verb != "select" else None,
         verb=verb,
