@@ -15,6 +15,8 @@ from zdd_migrate.errors import EnvironmentFailedError
 from zdd_migrate.postgres.servers import Server, server
 
 ROOT = Path(__file__).parents[1]
+# what is tried in a test is tried, whatever was kept from the last time
+os.environ["ZDD_NO_CACHE"] = "1"
 
 # a machine that is busy with something else is no failure
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -124,6 +124,8 @@ def verify_story(story: Path, path: Path, postgres: str, *, quick: bool = True) 
         quick=quick,
         longest_wait_ms=5000,
         quiet=False,
+        programs=True,
+        cache=False,
         outputs=() if quick else (("html", story / "verdict.html"),),
     )
     return verify(request)

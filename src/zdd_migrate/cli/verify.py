@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
+    from zdd_migrate.verify.specs import Settings
     from zdd_migrate.verify.versions import CodeVersion
 
 
@@ -51,6 +53,9 @@ class Request:
     quiet: bool
     outputs: tuple[tuple[str, Path], ...] = ()
     hostile: tuple[str, ...] = ()
+    #: whether a quick try runs the versions' programs too
+    programs: bool = False
+    cache: bool = True
 
 
 @click.command(name="verify")
@@ -73,7 +78,18 @@ class Request:
 )
 @click.option("--pg-version", type=int, help="Which major to try it on.")
 @click.option("--seed", metavar="FILE", help="SQL that fills the tables (default: rows made up).")
-@click.option("--quick", is_flag=True, help="Fewer rounds and rows, one way back.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="For every push: made-up statements and given queries, no programs; fewer rounds and "
+    "rows, one way back.",
+)
+@click.option(
+    "--no-cache",
+    is_flag=True,
+    envvar="ZDD_NO_CACHE",
+    help="Try again, although nothing has changed.",
+)
 @click.option("--longest-wait", type=float, default=5000, help="Longest wait allowed, in ms.")
 @click.option(
     "--hostile",
@@ -102,6 +118,7 @@ def command(
     pg_version: int | None,
     seed: str | None,
     quick: bool,
+    no_cache: bool,
     longest_wait: float,
     hostile: str,
     format_: str,
@@ -123,6 +140,7 @@ def command(
         quiet,
         outputs,
         _hostile(hostile),
+        cache=not no_cache,
     )
     verdict = verify(request)
     show(verdict, format_, path)
@@ -181,10 +199,13 @@ def _plan(request: Request) -> Verdict:
     plan = read(request.path)
     config = config_for([str(request.path)])
     schema_sql = _schema_sql(request, config, plan.before)
-    with ExitStack() as stack:
+
+    def run(stack: ExitStack) -> Verdict:
         common = _common(request, config, stack)
         found = stack.enter_context(server(request.postgres, major=request.major))
-        verdict = verify_plan(plan, schema_sql=schema_sql, server=found, **common)
+        return verify_plan(plan, schema_sql=schema_sql, server=found, **common)
+
+    verdict = _reached(request, config, run, plan=plan_hash(request.path), schema=schema_sql)
     from zdd_migrate.formats.verdict import to_dict
 
     result = {**to_dict(verdict), "plan_hash": plan_hash(request.path)}
@@ -206,27 +227,113 @@ def _migration(request: Request) -> Verdict:
         raise InputError(f"{request.path}: nothing to verify: it holds no statement")
     _, history = starting_schema(None, paths, config) if request.schema is None else (None, "")
     schema_sql = _schema_sql(request, config, history)
-    with ExitStack() as stack:
+    in_transaction = all(s.in_transaction for s in statements)
+    sources = [s.sql for s in statements]
+
+    def run(stack: ExitStack) -> Verdict:
         common = _common(request, config, stack)
         found = stack.enter_context(server(request.postgres, major=request.major))
-        verdict = verify_migration(
-            [s.sql for s in statements],
-            in_transaction=all(s.in_transaction for s in statements),
+        return verify_migration(
+            sources,
+            in_transaction=in_transaction,
             schema_sql=schema_sql,
             server=found,
             **common,
         )
+
+    verdict = _reached(request, config, run, sources=sources, one=in_transaction, schema=schema_sql)
     _write_outputs(request, verdict, None)
     return verdict
 
 
+def _reached(
+    request: Request, config: Config, run: Callable[[ExitStack], Verdict], **parts: object
+) -> Verdict:
+    """The verdict kept from the same try before, else a new one. `parts` are what is tried."""
+    from zdd_migrate.verify import remembered
+
+    key = None
+    if request.cache and not request.hostile:
+        key = _key(request, config, parts)
+    kept = remembered.recall(key) if key is not None else None
+    if kept is not None:
+        return kept
+    started = time.monotonic()
+    with ExitStack() as stack:
+        verdict = run(stack)
+    verdict = replace(
+        verdict,
+        took_s=round(time.monotonic() - started, 1),
+        notes=(*verdict.notes, *_left_out(request, config)),
+    )
+    if key is not None:
+        remembered.remember(key, verdict)
+    return verdict
+
+
+def _key(request: Request, config: Config, parts: Mapping[str, object]) -> str | None:
+    """What the verdict depends on; None where a version's content cannot be known beforehand."""
+    from zdd_migrate.postgres.servers import version_of
+    from zdd_migrate.verify import remembered
+
+    trees = []
+    content: dict[str, object] = {
+        **parts,
+        "seed": _seed(request, config),
+        "effort": (request.quick, request.programs, request.longest_wait_ms),
+    }
+    for name, specs in (("old", request.old), ("new", request.new)):
+        wanted, root = _settings(request, name, specs, config)
+        content[name] = wanted
+        if wanted.revision is not None:
+            commit = remembered.revision_of(root / wanted.directory, wanted.revision)
+            if commit is None:
+                return None
+            content[f"{name} commit"] = commit
+        elif wanted.command or wanted.models or wanted.queries or wanted.start:
+            trees.append(root / wanted.directory)
+    server = version_of(request.postgres, major=request.major)
+    return remembered.key_of(content, trees, server)
+
+
+def _settings(
+    request: Request, name: str, specs: Sequence[str], config: Config
+) -> tuple[Settings, Path]:
+    """What is known of a version, and where its relative paths start."""
+    from zdd_migrate.verify.specs import settings
+
+    wanted = settings(name, specs, config.versions.get(name, {}))
+    if request.quick and not request.programs and not specs:
+        wanted = wanted.without_programs()
+    return wanted, Path.cwd() if specs else config.root
+
+
+def _left_out(request: Request, config: Config) -> tuple[str, ...]:
+    """What a quick try does not say anything about."""
+    if not request.quick or request.programs:
+        return ()
+    names = [
+        name
+        for name, specs in (("old", request.old), ("new", request.new))
+        if not specs and {"command", "models", "start"} & set(config.versions.get(name, {}))
+    ]
+    if not names:
+        return ()
+    return (f"--quick: the programs and models of {' and '.join(names)} code were not run",)
+
+
 def _common(request: Request, config: Config, stack: ExitStack) -> dict[str, Any]:
     from zdd_migrate.verify.judge import Limits
+    from zdd_migrate.verify.specs import versions
     from zdd_migrate.verify.walk import Effort
 
     say = _progress(request)
+    code = {}
+    for name, specs in (("old", request.old), ("new", request.new)):
+        wanted, root = _settings(request, name, specs, config)
+        code[name] = versions(name, wanted, root, stack, say)
     return {
-        **code_versions({"old": request.old, "new": request.new}, config, stack, say),
+        **code,
         "seed_sql": _seed(request, config),
         "effort": replace(Effort.quick() if request.quick else Effort(), hostile=request.hostile),
         "limits": Limits(longest_wait_ms=request.longest_wait_ms),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,14 +208,21 @@ def _initdb(binaries: Binaries, owner: _Owner, template: Path) -> None:
         )
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
-            raise NoServerError(
-                f"initdb of Postgres {binaries.version} failed: {said[-1] if said else 'no message'}"
-            )
+            raise NoServerError(f"initdb of Postgres {binaries.version} failed: {_telling(said)}")
         partial = template.with_name(f"{template.name}.{secrets.token_hex(4)}")
         _copy(data, partial)
         partial.rename(template)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _telling(lines: Sequence[str]) -> str:
+    """The line that says why: what follows is only the cleaning up."""
+    marks = ("No space left", "FATAL:", "error:")
+    return next(
+        (line.strip() for mark in marks for line in lines if mark in line),
+        lines[-1] if lines else "no message",
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -244,7 +251,15 @@ def _start(
 ) -> Running:
     scratch = _scratch(owner)
     data = scratch / "data"
-    _copy(template, data)
+    try:
+        _copy(template, data)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        said = "No space left on device" if "No space left" in str(error) else str(error)[:200]
+        raise NoServerError(
+            f"a scratch server cannot be made in {scratch.parent}: {said}; TMPDIR names another "
+            "place"
+        ) from None
     hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
     hba += "local replication all trust\n"
     (data / "pg_hba.conf").write_text(hba)

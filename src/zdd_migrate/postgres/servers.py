@@ -158,6 +158,21 @@ def server(
                 started.drop_made()
 
 
+def version_of(spec: str = "auto", *, major: int | None = None) -> str | None:
+    """Which server `server` would give: provider and version. None without starting it."""
+    if spec == "auto" and os.environ.get(URL_VARIABLE):
+        spec = os.environ[URL_VARIABLE]
+    if "=" in spec or "://" in spec:
+        with _given(spec, major) as found:
+            return f"{found.dsn()} {found.version}"
+    places = {"system": binaries.system, "embedded": binaries.embedded}
+    for name in ("system", "embedded") if spec == "auto" else (spec,):
+        installed = _of_major(places[name](), major) if name in places else []
+        if installed:
+            return f"{name} {installed[0].directory} {installed[0].version}"
+    return None
+
+
 def _start(
     spec: str, major: int | None, settings: Mapping[str, str]
 ) -> AbstractContextManager[Server]:

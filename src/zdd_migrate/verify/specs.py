@@ -44,6 +44,11 @@ class Settings:
     command_seconds: float = 120.0
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def without_programs(self) -> Settings:
+        """The same for a quick try: nothing that has to be installed, started or waited for."""
+        revision = self.revision if self.queries else None
+        return Settings(revision, self.directory, queries=self.queries)
+
 
 def settings(name: str, specs: Sequence[str], table: Mapping[str, Any]) -> Settings:
     """From options when there are any, else from the configuration. InputError."""

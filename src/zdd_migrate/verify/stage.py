@@ -201,6 +201,8 @@ def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Se
         except psycopg.Error as error:
             at = place(sql, piece.start, origin)
             said = " ".join((error.diag.message_primary or str(error)).split())
+            if (error.sqlstate or "08")[:2] in ("08", "53", "57", "58"):
+                raise EnvironmentFailedError(f"{at}: the server gave up: {said[:200]}") from None
             missing = _EXTENSION.search(said)
             if missing is not None:
                 raise EnvironmentFailedError(
