@@ -143,3 +143,10 @@ def test_the_pieces_rejoin(text: str) -> None:
 
     assert "".join(p.text for p in pieces) == text
     assert all(text[p.start : p.end] == p.text for p in pieces)
+
+
+def test_a_body_may_end_where_the_text_ends() -> None:
+    """Without a semicolon behind its END."""
+    text = "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END"
+
+    assert [(p.kind, p.text) for p in split(text)] == [("statement", text)]

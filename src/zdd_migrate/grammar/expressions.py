@@ -60,16 +60,38 @@ _SPECIAL_WORDS = frozenset(
     """current_timestamp current_date current_time localtime localtimestamp current_user
     session_user user current_role current_schema current_catalog""".split()
 )
+#: words that are never a bare column name in an expression
 _NOT_COLUMNS = (
     frozenset(
         """and or not null true false is in like ilike between case when then else end as cast from
-    distinct any all some array interval date time timestamp similar to symmetric at zone collate
-    default for exists select where escape using row both leading trailing unknown isnull notnull
-    position overlay placing extract order by asc desc nulls first last filter over partition
-    without with local day month year hour minute second""".split()
+        distinct any all some array similar to symmetric asymmetric collate default for select where
+        using both leading trailing isnull notnull placing order asc desc with union except
+        intersect limit offset group having on only into variadic lateral""".split()
     )
     | _SPECIAL_WORDS
 )
+_FIELDS = ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
+#: words that are a column's name unless they stand beside these: (words before, words after)
+_SOFT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "at": ((), ("TIME", "LOCAL")),
+    "by": (("ORDER", "PARTITION"), ()),
+    "document": (("IS", "NOT"), ()),
+    "escape": ((), ("string",)),
+    "first": (("NULLS",), ()),
+    "json": (("IS", "NOT"), ()),
+    "last": (("NULLS",), ()),
+    "local": (("AT",), ()),
+    "normalized": (("IS", "NOT"), ()),
+    "nulls": ((), ("FIRST", "LAST")),
+    "object": (("JSON",), ()),
+    "partition": ((), ("BY",)),
+    "scalar": (("JSON",), ()),
+    "time": (("AT", "WITH", "WITHOUT"), ()),
+    "unknown": (("IS", "NOT"), ()),
+    "without": ((), ("TIME",)),
+    "zone": (("TIME",), ()),
+    **{field.lower(): (("string", "TO"), ("FROM",)) for field in _FIELDS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +190,25 @@ def analyse(text: str) -> Expression:
         if token.kind == WORD and name in _SPECIAL_WORDS:
             functions.add(name)
             continue
-        if token.kind == WORD and name in _NOT_COLUMNS:
+        if token.kind == WORD and (name in _NOT_COLUMNS or _is_keyword(tokens, i)):
             continue
         if token.kind == WORD and i + 1 < count and tokens[i + 1].kind == "string":
             continue  # a typed literal: date '2024-01-01'
         names.add(name)
     return Expression(frozenset(names), frozenset(functions), frozenset(qualifiers), subquery)
+
+
+def _is_keyword(tokens: Sequence[Token], i: int) -> bool:
+    """Whether a word that can be a name is part of some syntax here: AT TIME ZONE, NULLS FIRST …"""
+    soft = _SOFT.get(tokens[i].name)
+    if soft is None:
+        return False
+    before, after = soft
+    left = tokens[i - 1] if i else None
+    right = tokens[i + 1] if i + 1 < len(tokens) else None
+    return (left is not None and (left.up or left.kind) in before) or (
+        right is not None and (right.up or right.kind) in after
+    )
 
 
 def _inside_cast(tokens: Sequence[Token], i: int) -> bool:

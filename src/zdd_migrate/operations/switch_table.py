@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -236,13 +237,16 @@ _SWITCH_LOCKS = {
 _REVERSE: dict[str, Callable[[SwitchTable], str]] = {
     "row security": lambda s: f"{'DISABLE' if s.on else 'ENABLE'} ROW LEVEL SECURITY",
     "force row security": lambda s: f"{'NO FORCE' if s.on else 'FORCE'} ROW LEVEL SECURITY",
-    "rule": lambda s: (
-        s.text.replace("ENABLE", "DISABLE", 1) if s.on else s.text.replace("DISABLE", "ENABLE", 1)
-    ),
-    "trigger": lambda s: (
-        s.text.replace("ENABLE", "DISABLE", 1) if s.on else s.text.replace("DISABLE", "ENABLE", 1)
-    ),
+    "rule": lambda s: _toggled(s),
+    "trigger": lambda s: _toggled(s),
 }
+#: the words before TRIGGER or RULE
+_SWITCHING = re.compile(r"\w+\s+(?:(?:ALWAYS|REPLICA)\s+)?(?=(?:TRIGGER|RULE)\b)", re.IGNORECASE)
+
+
+def _toggled(switched: SwitchTable) -> str:
+    """The other state of a trigger or rule: there is no DISABLE ALWAYS."""
+    return _SWITCHING.sub("DISABLE " if switched.on else "ENABLE ", switched.text, count=1)
 
 
 def _switch(name: str, *, on: bool = True) -> Callable[[Cursor, Target], SwitchTable]:
@@ -256,7 +260,7 @@ def _switch(name: str, *, on: bool = True) -> Callable[[Cursor, Target], SwitchT
         return SwitchTable(
             relation=target.relation,
             switch=name,
-            text=cursor.slice(start),
+            text=squeeze(cursor.slice(start)),
             on=on,
             only=target.only,
             object=target.object,

@@ -170,7 +170,7 @@ class _Splitter:
                 if end is None:
                     return self._broken(start, match.start(), _WORDS.get(kind or "", "string"))
                 at = end
-        if swallowed:
+        if swallowed and (parens or atomic):
             what = "parenthesis" if parens else "BEGIN ATOMIC body"
             return self._broken(start, opened, what)
         return self._end(start, len(text))

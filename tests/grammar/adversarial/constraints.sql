@@ -54,3 +54,12 @@ CREATE TABLE a (check_ int, "check" int CHECK ("check" > 0), unique_key int, pri
 CREATE TABLE a (exclude int, b int, EXCLUDE (b WITH =), foreign_ int);
 CREATE TABLE a (b int CONSTRAINT c REFERENCES d CONSTRAINT e CHECK (b > 0) CONSTRAINT f NOT NULL CONSTRAINT g UNIQUE CONSTRAINT h DEFAULT 1);
 CREATE TABLE a (b int REFERENCES c DEFERRABLE, d int REFERENCES c INITIALLY DEFERRED, e int REFERENCES c NOT DEFERRABLE INITIALLY IMMEDIATE);
+ALTER TABLE a ADD CHECK (at > date AND time < timestamp OR interval IS NULL);
+ALTER TABLE a ADD CHECK (day BETWEEN 1 AND 31 AND month IN (1, 2) AND year > 1900 AND "position" = position);
+ALTER TABLE a ADD CHECK (b AT TIME ZONE 'utc' > c - interval '1 day' AND extract(year FROM d) > 2000);
+ALTER TABLE a ADD CHECK (zone <> 'x' AND first = last AND nulls AND partition = by AND filter AND over);
+ALTER TABLE a ADD CHECK (b LIKE 'x!%' ESCAPE '!' AND escape IS NOT UNKNOWN AND unknown IS DOCUMENT);
+ALTER TABLE a ADD CHECK (value::time without time zone > '10:00' AND without AND local AND values);
+ALTER TABLE a ADD CHECK (b > interval '2' hour AND c < interval '1-2' year to month AND hour > minute);
+ALTER TABLE a ADD CHECK (name = key AND type <> text AND "user" = role AND status IN ('a') AND data ? 'b');
+ALTER TABLE a ADD CHECK (CAST(b AS date) > date '2020-01-01' AND json IS JSON OBJECT AND row IS NOT NULL);
