@@ -5,6 +5,7 @@ A story is a directory with `before.sql`, `migration.sql`, perhaps `seed.sql`, a
     about: one line
     answers: {fill: {users.city: "'?'"}}   # --up, --down and --fill, where they are needed
     sync: application                      # --sync, where it is not the trigger
+    proof: catalog                         # no statement of code to try: run, undone and compared
     majors: [18]                           # where only some majors are meant; default 16 and 18
     phases:                                # each step: its kind, and a piece of its SQL or reason
       expand:
@@ -94,6 +95,11 @@ class Story:
     def is_planned(self) -> bool:
         """Whether a plan comes out, not a question or refusal."""
         return "phases" in self.expected
+
+    @property
+    def is_tried_under_load(self) -> bool:
+        """Whether verify tries it with both versions; else its plan is run, undone and compared."""
+        return self.is_planned and self.expected.get("proof") != "catalog"
 
     def plan(self, major: int) -> Plan:
         """Its plan for a major, as the command makes it."""

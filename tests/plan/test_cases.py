@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.plan.cases import BEFORE, Case, cases, outcome, table
+from tests.proving import there_and_back
 from zdd_migrate.apply.steps import run_step, undo_step
 from zdd_migrate.errors import ZddError
 from zdd_migrate.postgres.compare import differences, snapshot
@@ -62,26 +63,7 @@ def start(pg_server: Server) -> str:
 )
 def test_a_planned_case_gets_there_and_back(case: Case, pg_server: Server, start: str) -> None:
     """Undone it is the starting catalog, done it is the plain migration's."""
-    plan = case.plan(pg_server.major)
-    steps = [step for _, step in plan.all_steps()]
-    reversible = [step for step in steps if step.undo is not None]
-    plain, trial = (pg_server.create_database(template=start) for _ in range(2))
-    with pg_server.connect(plain) as connection:
-        for statement in read_sql(case.sql, "case.sql").statements:
-            connection.execute(statement.sql.encode())
-        end = snapshot(connection)
-    with pg_server.connect(trial) as connection:
-        begin = snapshot(connection)
-        for step in reversible:
-            run_step(connection, step)
-        for step in reversed(reversible):
-            undo_step(connection, step)
-        undone = differences(begin, snapshot(connection), leaving=dict(plan.leaves))
-        for step in steps:
-            run_step(connection, step)
-        done = differences(end, snapshot(connection))
-    pg_server.drop_database(plain)
-    pg_server.drop_database(trial)
+    undone, done = there_and_back(case.plan(pg_server.major), case.sql, pg_server, start)
 
     assert not undone
     assert not done

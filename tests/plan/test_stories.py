@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.proving import run_script, there_and_back
 from tests.stories import ENDS, Story, mismatches, stories
 from zdd_migrate.formats.verdict import render
 from zdd_migrate.model.verdict import Judgement
@@ -43,7 +44,7 @@ def test_a_story_is_planned_as_expected(story: Story) -> None:
 
 
 @pytest.mark.pg
-@pytest.mark.parametrize("story", [s for s in ALL if s.is_planned], ids=lambda s: s.name)
+@pytest.mark.parametrize("story", [s for s in ALL if s.is_tried_under_load], ids=lambda s: s.name)
 def test_a_story_is_proven(
     story: Story, server_of: Callable[[int], Server], request: pytest.FixtureRequest
 ) -> None:
@@ -59,3 +60,25 @@ def test_a_story_is_proven(
         )
 
         assert verdict.judgement is Judgement.PASS, f"on Postgres {major}\n{render(verdict)}"
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize(
+    "story",
+    [s for s in ALL if s.is_planned and not s.is_tried_under_load],
+    ids=lambda s: s.name,
+)
+def test_a_story_gets_there_and_back(
+    story: Story, server_of: Callable[[int], Server], request: pytest.FixtureRequest
+) -> None:
+    """Undone it is the starting catalog, done it is the plain migration's."""
+    for major in story.chosen_majors(every=bool(request.config.getoption("--every-major"))):
+        server = server_of(major)
+        start = server.create_database()
+        run_script(server, start, story.before)
+        run_script(server, start, story.seed or "")
+        undone, done = there_and_back(story.plan(major), story.migration, server, start)
+        server.drop_database(start)
+
+        assert not undone, f"on Postgres {major}"
+        assert not done, f"on Postgres {major}"

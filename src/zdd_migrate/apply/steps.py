@@ -22,6 +22,10 @@ Hook = Callable[[psycopg.Connection], None]
 #: serialization failure
 RETRY = ("55P03", "40P01", "40001")
 FIRST_WAIT_MS = 200
+#: statements that wait without keeping anybody else waiting
+_PATIENT = re.compile(
+    r"\bCONCURRENTLY\b|\bVALIDATE\s+CONSTRAINT\b|^\s*(?:VACUUM|ANALYZE|REINDEX)\b", re.IGNORECASE
+)
 _INDEX = re.compile(
     r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
     r"(?P<index>\"(?:[^\"]|\"\")+\"|[\w$]+)\s+ON\s+(?:ONLY\s+)?"
@@ -115,8 +119,9 @@ def _run(
     hook: Hook | None,
 ) -> None:
     if not transactional:
+        brief = step.lock_timeout_ms if isinstance(step, Sql) and step.lock_timeout_ms else 2000
         for statement in statements:
-            _outside(connection, statement, policy)
+            _outside(connection, statement, policy, 0 if _PATIENT.search(statement) else brief)
         _commit_hook(connection, hook)
         return
     relation = step.relation if isinstance(step, Sql) else None
@@ -136,15 +141,18 @@ def _run(
             attempt.failed(connection, error, step.id, relation)
 
 
-def _outside(connection: psycopg.Connection, statement: str, policy: Policy) -> None:
-    """A statement that refuses a transaction block: it waits as long as it takes.
+def _outside(
+    connection: psycopg.Connection, statement: str, policy: Policy, longest_ms: int
+) -> None:
+    """A statement outside a transaction block; it waits for a lock `longest_ms` (0: for as long
+    as it takes, which keeps nobody waiting where it builds or validates).
 
     An index build that is interrupted leaves an INVALID index; it is dropped and built again.
     """
     build = _INDEX.match(statement)
-    for attempt in _attempts(policy, 0, statement[:60]):
+    for attempt in _attempts(policy, longest_ms, statement[:60]):
         try:
-            connection.execute("SET lock_timeout = 0")
+            connection.execute(_trusted(f"SET lock_timeout = {attempt.wait_ms}"))
             connection.execute("SET statement_timeout = 0")
             if build is not None and _drop_unless_valid(connection, build):
                 return  # built by an earlier try

@@ -244,6 +244,11 @@ def _unique(
             *_index_again(draft, table, index),
         )
     old = () if replacing is None else (replacing,)
+    if replacing is not None:
+        draft.note(
+            f"until contract new code must keep ({', '.join(replacing.columns)}) unique too, and "
+            f"({', '.join(made.columns)}) is not unique yet"
+        )
     draft.sql(
         phase,
         (*(f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(o.name)}" for o in old), takes),
@@ -356,6 +361,7 @@ def add_again(draft: Draft, table: QName, known: Constraint) -> list[str]:
         if not known.valid or (partitioned and known.kind == "foreign_key" and draft.pg < 18):
             return [f"{add} {definition}{'' if known.valid else ' NOT VALID'}"]
         return [
+            f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",
             f"{add} {definition} NOT VALID",
             f"ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}",
         ]

@@ -86,7 +86,8 @@ class DataStatement(Operation):
             return
         relation = draft.resolve(self.relation)
         stale = [t for t in self._read_from(draft) if t != relation]
-        if self.verb in ("insert", "update", "merge") and stale and id(self) not in draft.accounted:
+        again = self.verb == "insert" and bool(_ONLY_MISSING.search(self.text))
+        if stale and id(self) not in draft.accounted and not again and self._counted_on(draft):
             draft.refuse(
                 f"the rows of {relation} come from {stale[0]}, where old code goes on writing: what it "
                 "writes after they were copied would be missing",
@@ -95,6 +96,8 @@ class DataStatement(Operation):
                 "drop them in the same migration",
             )
             return
+        if stale and again:
+            self._plan_again(draft, relation, stale[0])
         if draft.is_new(relation):
             draft.as_written(Phase.EXPAND, undo=(), why=f"rows of the new table {relation}")
             return
@@ -121,6 +124,41 @@ class DataStatement(Operation):
             "leaves them"
         )
 
+    def _plan_again(self, draft: Draft, relation: QName, source: QName) -> None:
+        """An INSERT that adds only what is missing runs once more when no old code is left."""
+        draft.needs_release = True
+        draft.note(
+            f"rows that old code writes to {source} after expand come to {relation} only at contract"
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            draft.statement,
+            undo=(),
+            why=f"the rows of {relation} for what old code wrote to {source} since",
+            lock=LockMode.ROW_EXCLUSIVE,
+            relation=relation,
+        )
+
+    def _counted_on(self, draft: Draft) -> bool:
+        """Whether new code counts on what this writes for rows that old code writes afterwards.
+
+        Values of columns that were there before are corrected once, in the plain migration too.
+        """
+        if self.verb in ("insert", "merge"):
+            return True
+        if self.verb != "update" or self.relation is None:
+            return False
+        start = draft.start.table(self.relation)
+        now = draft.table(self.relation)
+        if start is None or now is None:
+            return True
+        added = {c.name for c in now.columns} - {c.name for c in start.columns}
+        written = {plain_name(column) for column, _ in self.assignments}
+        words = written or set(re.findall(r"\w+", self.text.lower())) | set(
+            re.findall(r'"([^"]+)"', self.text)
+        )
+        return bool(added & words)
+
     def _read_from(self, draft: Draft) -> list[QName]:
         """Tables that were there before, and hold the values this writes."""
         read = [draft.schema.resolve(name) for name in relations_read(self.text)]
@@ -135,6 +173,12 @@ class DataStatement(Operation):
             analyse(text).names & written or volatility(text, draft.schema)[0] == "volatile"
             for _, text in self.assignments
         )
+
+
+_ONLY_MISSING = re.compile(
+    r"\bON\s+CONFLICT\b(?!.*\bDO\s+UPDATE\b)|\bNOT\s+EXISTS\b(?!.*\bDO\s+UPDATE\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _done_by_calls(operation: DataStatement, draft: Draft) -> tuple[str, str] | None:
