@@ -31,6 +31,8 @@ def conversion(old: str, new: str, *, utc: bool) -> Conversion:
         return Conversion.REWRITE
     if a.base in _TEXTUAL and b.base in _TEXTUAL:
         return Conversion.CATALOG if _room(b) >= _room(a) else Conversion.REWRITE
+    if b.base == "bpchar" and not b.modifiers and a.base in (*_TEXTUAL, "character", "bpchar"):
+        return Conversion.CATALOG
     pair = (a.base, b.base)
     if pair in (("cidr", "inet"), ("xml", "text"), ("xml", "character varying")):
         return Conversion.CATALOG if not b.modifiers else Conversion.REWRITE

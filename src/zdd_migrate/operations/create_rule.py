@@ -32,7 +32,9 @@ class CreateRule(Operation):
         assert self.relation is not None
         relation = at.schema.resolve(self.relation)
         what = f"every {self.event} on {relation.name} is rewritten by rule {self.rule}"
-        action = self.action.strip("() ")
+        action = self.action.strip()
+        if action.startswith("(") and action.endswith(")"):
+            action = action[1:-1]
         locks = row_locks(at.schema, action) if parse_query(action) is not None else {}
         return Effects(
             locks={**locks, relation: LockMode.ACCESS_EXCLUSIVE},

@@ -7,7 +7,6 @@ default partition), a query ACCESS SHARE on what it reads.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -35,7 +34,6 @@ from zdd_migrate.operations.rows import read_by, scanned
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
 
-_WITHOUT_DATA = re.compile(r"\bWITH\s+NO\s+DATA\s*;?\s*$", re.IGNORECASE)
 Persistence = Literal["permanent", "unlogged", "temporary"]
 
 
@@ -54,6 +52,7 @@ class CreateTable(Operation):
     partition_key: str | None = None
     of_type: QName | None = None
     query: str | None = None
+    with_data: bool = True
     if_not_exists: bool = False
     persistence: Persistence = "permanent"
     foreign: bool = False
@@ -111,10 +110,9 @@ class CreateTable(Operation):
     ) -> None:
         """What a query reads, and the type a table is made of."""
         if self.query is not None:
-            filled = not _WITHOUT_DATA.search(self.query)
             for read in read_by(at.schema, self.query):
                 locks.setdefault(read, LockMode.ACCESS_SHARE)
-            for read in scanned(at.schema, self.query) if filled else ():
+            for read in scanned(at.schema, self.query) if self.with_data else ():
                 scans.setdefault(read, "the query of CREATE TABLE AS reads it")
         if self.of_type is not None:
             locks.setdefault(at.schema.resolve_type(self.of_type), LockMode.ACCESS_SHARE)
@@ -468,9 +466,9 @@ def _tail(cursor: Cursor, table: CreateTable) -> CreateTable:
         elif cursor.at("(") and table.query is None and not table.columns:
             cursor.skip_group()  # column names of CREATE TABLE AS
         elif cursor.accept("AS"):
-            query, _ = cursor.rest_without(("WITH NO DATA", "WITH DATA"))
+            query, tail = cursor.rest_without(("WITH NO DATA", "WITH DATA"))
             follow_query(cursor, query)
-            table = replace(table, query=query)
+            table = replace(table, query=query, with_data=tail != "WITH NO DATA")
         else:
             raise cursor.unread("an option of CREATE TABLE was expected")
     return table

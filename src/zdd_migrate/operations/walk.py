@@ -146,6 +146,8 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
 def _effects_of(operation: Operation, situation: Situation) -> Effects:
     """The operation's own effects, and what it took for granted; or the error it meets before."""
     situation.assumed = []
+    if operation.absent_ok and _is_absent(operation, situation.schema):
+        return Effects()
     refused = refusal(operation, situation)
     if refused is not None and not refused.rows_decide:
         return Effects(error=refused)
@@ -155,6 +157,15 @@ def _effects_of(operation: Operation, situation: Situation) -> Effects:
         error=effects.error or refused,
         assumed=(*effects.assumed, *situation.assumed),
     )
+
+
+def _is_absent(operation: Operation, schema: Schema) -> bool:
+    """Whether what the operation is about is known not to be there."""
+    if operation.relation is None or not schema.complete:
+        return False
+    name = schema.resolve(operation.relation)
+    those = (schema.tables, schema.views, schema.sequences, schema.indexes)
+    return not any(name in kind for kind in those)
 
 
 def _renamed(statement: Statement, schema: Schema) -> list[tuple[QName, QName]]:
