@@ -1,48 +1,295 @@
 """How precise the findings are: measured statements that hurt, and those that hurt nobody.
 
-    python benchmarks/checks.py [TABLE.jsonl] [--list]
+    python benchmarks/checks.py [TABLE.jsonl] [--list] [--postgres SPEC]
 
 TABLE holds what Postgres did, one row for each statement and major, and beside it lies the SQL of the
-schema they ran on (`…_schema.sql`). The words, from the measured fields alone, over the statements
-that succeeded on a major:
+schema they ran on (`…_schema.sql`, `…_setup.sql`). The words, over the statements that succeeded on a
+major:
 
-- **long-blocking**: reads or writes of some relation wait (`blocks`), and some relation is read in
-  full, rewritten or indexed meanwhile (`scans`, `rewrites`, `index_builds`, `index_rebuilds`).
-- **harmless**: nothing is worked through while somebody waits, and nothing that code can name or
-  count on goes away: no finding could spare anybody a wait or an error. Statements whose very purpose
-  is to take a name, a privilege, rows, a guarantee or an object away (or to ask something new of
-  writers) are neither: they are brief, and they break code. `TAKES_AWAY` lists them by what they say.
+- **long-blocking**: reads or writes of some relation wait (`blocks`), and some relation that was there
+  before is read in full, rewritten or indexed meanwhile (`scans`, `rewrites`, `index_builds`,
+  `index_rebuilds`, less what the statement itself made: `created`).
+- **breaking**: not long-blocking, and old code notices. That is tried here, on a real server: some
+  hundred statements over the schema (each column read, written and left out, every key as an ON
+  CONFLICT target, views, sequences, casts, calls, two roles) are run before and after, and one of them
+  fails, or finds other rows, that did not before. It is tried on one major and taken for all.
+- **harmless**: the rest. Nobody waits for long, and nothing that worked fails.
 
 A statement is *flagged* by a finding of warning or error at it. squawk (`pip install squawk-cli`) is
-asked the same, without its rules of style and timeouts.
+asked the same in the same run, without its rules of style and timeouts.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
-from dataclasses import dataclass
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-TABLE = HERE.parent.parent / "shared" / "data" / "postgres_locks.jsonl"
+import psycopg
+
+from zdd_migrate.check import Checker
+from zdd_migrate.config import Config
+from zdd_migrate.model.finding import Severity
+from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.walk import replay
+from zdd_migrate.postgres.servers import Server, server
+from zdd_migrate.reading.statements import read_sql
+
+TABLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "postgres_locks.jsonl"
 MAJORS = (14, 15, 16, 17, 18)
-STYLE = re.compile(r"prefer-|timeout|ban-char|require-concurrent-.*-naming|identifier-too-long")
+#: squawk's rules that are not about what the statement does
+STYLE = re.compile(r"^prefer-|timeout|^ban-char|^identifier|^require-|-naming")
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A statement on one major, and what Postgres did."""
+def long_blocking(row: Row) -> bool:
+    """Somebody waits while a relation that was there is worked through."""
+    made = set(row.get("created", ()))
+    work = [
+        name
+        for key in ("scans", "rewrites", "index_builds", "index_rebuilds")
+        for name in row.get(key, ())
+        if key == "index_builds" or name not in made
+    ]
+    if not row.get("scans") and not row.get("rewrites") and not row.get("index_rebuilds"):
+        # an index of a table that the statement makes is built over nothing
+        work = [] if any(name in made for name in _tables(row)) else work
+    return bool(work) and any(b["read"] or b["write"] for b in row["blocks"].values())
 
-    id: str
-    sql: str
-    setup: str
-    in_transaction: bool
-    pg: int
-    row: dict[str, Any]
 
-    @property
-    def long_blocking(self) -> bool:
-        """Somebody waits while a relation is worked through."""
-        work = [self.row.get(k) for k in ("scans", "rewrites", "index_builds", "index_rebuilds")]
-        return any(work) and any(b["read"] or b["write"] for b in self.row["blocks"].values())
+def _tables(row: Row) -> list[str]:
+    return re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", row["sql"])
+
+
+def schema_of(table: Path) -> tuple[str, str]:
+    """What is set up once for a server, and the SQL of the schema."""
+    stem = table.with_suffix("")
+    return Path(f"{stem}_setup.sql").read_text(), Path(f"{stem}_schema.sql").read_text()
+
+
+def flagged(rows: list[Row], table: Path) -> dict[tuple[str, int], list[str]]:
+    """Our warnings and errors for each (statement, major)."""
+    setup, sql = schema_of(table)
+    base = Schema(complete=True)
+    for text in (setup, sql):
+        replay(read_sql(text, "schema.sql").statements, base)
+    base.session_path = ("app", "public")
+    base.complete = True
+    checkers = {pg: Checker(Config(root=Path()), pg=pg) for pg in MAJORS}
+    out = {}
+    for row in rows:
+        schema = base.copy()
+        replay(read_sql(row["setup"], "setup.sql").statements, schema)
+        schema.complete = True
+        read = read_sql(row["sql"], "m.sql", in_transaction=row["in_transaction"])
+        found = checkers[row["pg"]].run([read], schema).findings
+        out[row["id"], row["pg"]] = [
+            f"{f.rule} {f.name}" for f in found if f.severity is not Severity.INFO
+        ]
+    return out
+
+
+def squawked(rows: list[Row]) -> dict[tuple[str, int], list[str]] | None:
+    """squawk's, for each (statement, major); None where it is not installed."""
+    squawk = shutil.which("squawk")
+    if squawk is None:
+        return None
+    out: dict[tuple[str, int], list[str]] = {}
+    with tempfile.TemporaryDirectory() as made:
+        for pg in MAJORS:
+            names = {}
+            for i, row in enumerate(r for r in rows if r["pg"] == pg):
+                path = Path(made) / f"{pg}_{i:05}.sql"
+                path.write_text(row["sql"] + ";\n")
+                names[str(path)] = row["id"], pg
+            command = [squawk, "--reporter", "json", "--pg-version", f"{pg}.0", *names]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            out |= {key: [] for key in names.values()}
+            for finding in json.loads(done.stdout):
+                if not STYLE.search(finding["rule_name"]):
+                    out[names[finding["file"]]].append(finding["rule_name"])
+    return out
+
+
+# -- what old code notices ---------------------------------------------------------------------
+
+_PROBES = """
+SELECT format('SELECT %s FROM app.%I', string_agg(quote_ident(attname), ', ' ORDER BY attnum), relname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND attnum > 0 AND NOT attisdropped
+GROUP BY relname
+UNION ALL
+SELECT format('UPDATE app.%I SET %I = %2$I WHERE ctid = (SELECT max(ctid) FROM app.%1$I)', relname, attname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
+  AND NOT attisdropped AND attgenerated = '' AND attidentity = ''
+UNION ALL
+SELECT format('UPDATE app.%I SET %I = NULL WHERE ctid = (SELECT max(ctid) FROM app.%1$I)', relname, attname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
+  AND NOT attisdropped AND NOT attnotnull AND attgenerated = ''
+UNION ALL
+SELECT format('UPDATE app.%I SET %I = -%2$I WHERE ctid = (SELECT max(ctid) FROM app.%1$I)', relname, attname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
+  AND NOT attisdropped AND atttypid IN ('int4'::regtype, 'int8'::regtype, 'numeric'::regtype) AND attidentity = ''
+UNION ALL
+SELECT format('UPDATE app.%I SET %I = (SELECT min(%2$I) FROM app.%1$I) WHERE ctid = (SELECT max(ctid) FROM app.%1$I)', relname, attname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+  AND atttypid IN ('int4'::regtype, 'int8'::regtype, 'text'::regtype, 'varchar'::regtype) AND attidentity = ''
+UNION ALL
+SELECT format('INSERT INTO app.%I (%s) SELECT %2$s FROM app.%1$I LIMIT 1 ON CONFLICT (%s) DO NOTHING',
+  c.relname, (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''),
+  (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum = ANY (x.indkey::int2[])))
+FROM pg_index x JOIN pg_class c ON c.oid = indrelid
+WHERE c.relnamespace = 'app'::regnamespace AND c.relkind IN ('r', 'p') AND indisunique AND indpred IS NULL AND indexprs IS NULL
+UNION ALL
+SELECT format('DELETE FROM app.%I WHERE ctid = (SELECT max(ctid) FROM app.%1$I)', relname) FROM pg_class
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p')
+UNION ALL
+SELECT format('SELECT nextval(%L) > 0', 'app.' || relname) FROM pg_class
+WHERE relnamespace = 'app'::regnamespace AND relkind = 'S'
+UNION ALL
+SELECT format('SELECT %L::app.%I', enumlabel, typname) FROM pg_enum e JOIN pg_type t ON t.oid = enumtypid
+UNION ALL
+SELECT format('SELECT NULL::app.%I', typname) FROM pg_type
+WHERE typnamespace = 'app'::regnamespace AND typtype IN ('c', 'd', 'e') AND typname !~ '^_'
+UNION ALL
+SELECT format('SELECT app.%I(%s)', proname, CASE pronargs WHEN 1 THEN 'NULL' ELSE '' END) FROM pg_proc
+WHERE pronamespace = 'app'::regnamespace AND prorettype <> 'trigger'::regtype AND pronargs < 2
+UNION ALL
+SELECT format('SET LOCAL ROLE alice; SELECT count(*) FROM app.%I', relname) FROM pg_class
+WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+UNION ALL SELECT 'SELECT count(*) FROM pg_publication_tables'
+"""
+_GRANTS = "GRANT USAGE ON SCHEMA app TO alice; GRANT SELECT ON ALL TABLES IN SCHEMA app TO alice;"
+
+
+#: runs each probe in a subtransaction that is taken back: "" and the rows it touched, or its SQLSTATE
+_ASK = """
+CREATE FUNCTION public.ask(probes text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE one text; part text; n bigint; out text[] := '{}'; answer text;
+BEGIN
+  FOREACH one IN ARRAY probes LOOP
+    BEGIN
+      FOREACH part IN ARRAY string_to_array(one, '; ') LOOP
+        EXECUTE part;
+        GET DIAGNOSTICS n = ROW_COUNT;
+      END LOOP;
+      RAISE EXCEPTION USING ERRCODE = 'ZZ000', MESSAGE = n;
+    EXCEPTION
+      WHEN SQLSTATE 'ZZ000' THEN answer := 'works ' || SQLERRM;
+      WHEN OTHERS THEN answer := SQLSTATE;
+    END;
+    out := out || answer;
+  END LOOP;
+  RETURN out;
+END$$
+"""
+
+
+def breaking(rows: list[Row], table: Path, found: Server) -> set[str]:
+    """Ids of statements after which something fails, or answers otherwise, that old code says.
+
+    Those that run outside a transaction (CONCURRENTLY, VACUUM) are not tried: they break nothing.
+    """
+    setup, sql = schema_of(table)
+    out = set()
+    with found.scratch_database() as name, found.connect(name) as connection:
+        for text in (setup, sql, _ASK):
+            connection.execute(text.encode())
+        for i, row in enumerate(rows, start=1):
+            if sys.stderr.isatty() or i % 50 == 0:
+                print(f"\r{i} of {len(rows)} tried", end="", file=sys.stderr)
+            if row["in_transaction"] and _breaks(connection, row):
+                out.add(row["id"])
+    return out
+
+
+def _breaks(connection: psycopg.Connection, row: Row) -> bool:
+    ask = "SELECT public.ask(%s)"
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL search_path = app, public")
+            for text in (row["setup"], _GRANTS):
+                if text:
+                    connection.execute(text.encode())
+            probes = [probe for (probe,) in connection.execute(_PROBES.encode()).fetchall()]
+            before = connection.execute(ask, (probes,)).fetchone()
+            connection.execute(row["sql"].encode())
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL search_path = app, public")
+            after = connection.execute(ask, (probes,)).fetchone()
+    except psycopg.Error:
+        return False
+    assert before is not None
+    assert after is not None
+    pairs = zip(before[0], after[0], strict=True)
+    return any(b.startswith("works") and a != b for b, a in pairs)
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Print what was counted."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("table", nargs="?", type=Path, default=TABLE)
+    parser.add_argument("--list", action="store_true", help="every statement that is on the wrong side")
+    parser.add_argument("--postgres", default="embedded")
+    given = parser.parse_args()
+    rows = [json.loads(line) for line in given.table.read_text().splitlines()]
+    rows = [r for r in rows if r["pg"] in MAJORS and r["error"] is None]
+    with server(given.postgres) as found:
+        major = found.major
+        once = {r["id"]: r for r in rows if r["pg"] == major and not long_blocking(r)}
+        broken = breaking(list(once.values()), given.table, found)
+    sets: dict[str, set[tuple[str, int]]] = {"long-blocking": set(), "breaking": set(), "harmless": set()}
+    for row in rows:
+        kind = "breaking" if row["id"] in broken else "harmless"
+        sets["long-blocking" if long_blocking(row) else kind].add((row["id"], row["pg"]))
+    print(f"{len(rows)} statements that succeed on majors {MAJORS[0]} to {MAJORS[-1]}; breaking tried on {major}\n")
+    print("| | long-blocking flagged | breaking flagged | harmless flagged |\n|---|---|---|---|")
+    ours, theirs = flagged(rows, given.table), squawked(rows)
+    for tool, said in (("zdd-migrate", ours), ("squawk", theirs)):
+        if said is None:
+            print(f"| {tool} | not installed | | |")
+            continue
+        cells = []
+        for kind in sets:
+            hit = sum(1 for key in sets[kind] if said[key])
+            cells.append(f"{hit} of {len(sets[kind])} ({100 * hit / len(sets[kind]):.1f} %)")
+        print(f"| {tool} | {' | '.join(cells)} |")
+    if given.list:
+        for line in wrong(rows, sets, ours):
+            print(line)
+
+
+def wrong(
+    rows: list[Row], sets: dict[str, set[tuple[str, int]]], said: dict[tuple[str, int], list[str]]
+) -> Iterator[str]:
+    """Missed ones and false alarms of ours, once for each statement, with the majors."""
+    sql = {r["id"]: (r["sql"], r["setup"]) for r in rows}
+    for title, keys in (
+        ("missed", [k for k in sets["long-blocking"] if not said[k]]),
+        ("missed, breaking", [k for k in sets["breaking"] if not said[k]]),
+        ("false alarm", [k for k in sets["harmless"] if said[k]]),
+    ):
+        for id_, count in sorted(Counter(i for i, _ in keys).items()):
+            rules = sorted({r for k in keys if k[0] == id_ for r in said[k]})
+            print_ = f"{title} ({count} majors) {id_}: {sql[id_][0]}"
+            yield f"{print_}  -- after: {sql[id_][1][:120] or 'nothing'}  {rules or ''}"
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ from zdd_migrate.checks.case import Case, Check, Still, Story
 from zdd_migrate.checks.compatibility import dropped
 from zdd_migrate.checks.facts import describe
 from zdd_migrate.checks.order import at_the_end
+from zdd_migrate.checks.rooms import is_add_column, is_add_enum_value, is_drop_constraint
 from zdd_migrate.config import Config
 from zdd_migrate.model.cost import grade_work, in_bytes, in_words, measured, work
 from zdd_migrate.model.effects import Effects
@@ -21,10 +22,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.query import Query
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Span, Suppression
-from zdd_migrate.operations.add_column import AddColumn
-from zdd_migrate.operations.add_enum_value import AddEnumValue
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation
-from zdd_migrate.operations.drop_constraint import DropConstraint
 from zdd_migrate.operations.walk import Explained, replay, unfold, walk
 from zdd_migrate.rulebook import Rule, load_rules
 
@@ -280,11 +278,11 @@ def _tell(story: Story, explained: Explained) -> None:
     for operation in explained.statement.operations:
         if operation.relation is None:
             continue
-        if isinstance(operation, AddColumn):
+        if is_add_column(operation):
             story.columns.add((schema.resolve(operation.relation), operation.column))
-        elif isinstance(operation, AddEnumValue):
+        elif is_add_enum_value(operation):
             story.labels[operation.label] = explained.statement.transaction
-        elif isinstance(operation, DropConstraint):
+        elif is_drop_constraint(operation):
             replaced = dropped(operation, schema)
             story.replaced |= {replaced} if replaced is not None else set()
     effects = explained.effects

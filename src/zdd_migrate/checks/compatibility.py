@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zdd_migrate.checks.case import Case
+from zdd_migrate.checks.rooms import (
+    is_add_column,
+    is_add_constraint,
+    is_alter_column_type,
+    is_create_index,
+    is_create_table,
+    is_drop_constraint,
+)
 from zdd_migrate.grammar.conversions import lossless
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.finding import Severity
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
-from zdd_migrate.operations.add_column import AddColumn
-from zdd_migrate.operations.add_constraint import AddConstraint
-from zdd_migrate.operations.alter_column_type import AlterColumnType
 from zdd_migrate.operations.base import Operation
-from zdd_migrate.operations.create_index import CreateIndex
-from zdd_migrate.operations.create_table import CreateTable
-from zdd_migrate.operations.drop_constraint import DropConstraint
+
+if TYPE_CHECKING:
+    from zdd_migrate.operations.drop_constraint import DropConstraint
 
 
 def new_restriction(case: Case) -> Mapping[str, Any] | None:
@@ -28,10 +33,10 @@ def new_restriction(case: Case) -> Mapping[str, Any] | None:
     of one that asked the same asks nothing new.
     """
     operation = case.operation
-    if isinstance(operation, CreateIndex):
+    if is_create_index(operation):
         columns = operation.keys
         restriction: object = ("unique", frozenset(columns))
-    elif isinstance(operation, AddConstraint):
+    elif is_add_constraint(operation):
         columns = operation.constraint.columns
         restriction = _restriction(operation.constraint, case.schema)
     else:
@@ -40,11 +45,11 @@ def new_restriction(case: Case) -> Mapping[str, Any] | None:
     if own is None:
         return {}
     added = case.story.columns | {
-        (own, o.column) for o in case.explained.statement.operations if isinstance(o, AddColumn)
+        (own, o.column) for o in case.explained.statement.operations if is_add_column(o)
     }
     if columns and all((own, column) in added for column in columns):
         return None
-    if isinstance(operation, CreateIndex) and any(
+    if is_create_index(operation) and any(
         i.unique and i.valid and i.predicate is None and set(i.keys) <= set(columns)
         for i in case.schema.indexes_of(own)
     ):
@@ -52,7 +57,7 @@ def new_restriction(case: Case) -> Mapping[str, Any] | None:
     gone = [
         o
         for o in case.explained.statement.operations
-        if isinstance(o, DropConstraint) and o.relation == operation.relation
+        if is_drop_constraint(o) and o.relation == operation.relation
     ]
     replaced = {found for o in gone if (found := dropped(o, case.schema)) is not None}
     return None if (own, restriction) in replaced | case.story.replaced else {}
@@ -177,17 +182,17 @@ def _references(case: Case) -> Iterable[tuple[QName, str, str | None, QName, str
     operation, schema = case.operation, case.schema
     types: dict[str, str] = {}
     constraints: tuple[Any, ...] = ()
-    if isinstance(operation, CreateTable):
+    if is_create_table(operation):
         own = operation.target(schema)
         types = {c.name: c.column(own).type for c in operation.columns}
         inline = tuple(c for column in operation.columns for c in column.constraints)
         constraints = (*inline, *operation.constraints)
-    elif isinstance(operation, AddColumn):
+    elif is_add_column(operation):
         assert operation.relation is not None
         own = schema.resolve(operation.relation)
         types = {operation.column: operation.definition.column(own).type}
         constraints = operation.definition.constraints
-    elif isinstance(operation, AddConstraint):
+    elif is_add_constraint(operation):
         assert operation.relation is not None
         own = schema.resolve(operation.relation)
         table = schema.tables.get(own)
@@ -226,7 +231,7 @@ def type_narrowed(case: Case) -> Mapping[str, Any] | None:
     """The same kind of type with less room in it."""
     operation = case.operation
     table = case.table
-    if not isinstance(operation, AlterColumnType) or table is None:
+    if not is_alter_column_type(operation) or table is None:
         return None
     known = table.column(operation.column)
     if known is None:
@@ -250,7 +255,7 @@ def guarantee_dropped(case: Case) -> Mapping[str, Any] | None:
     """What a constraint asked is asked no more; unless the same statement asks it again."""
     operation = case.operation
     table = case.table
-    if not isinstance(operation, DropConstraint) or table is None:
+    if not is_drop_constraint(operation) or table is None:
         return None
     known = table.constraint(operation.constraint)
     if known is None or not known.enforced:
@@ -261,7 +266,7 @@ def guarantee_dropped(case: Case) -> Mapping[str, Any] | None:
         "not_null": f"a value in {', '.join(known.columns)}",
     }.get(known.kind, f"one row for each ({', '.join(known.columns)})")
     again = any(
-        isinstance(o, AddConstraint) and o.constraint.kind == known.kind
+        is_add_constraint(o) and o.constraint.kind == known.kind
         for o in case.explained.statement.operations
     )
     proof = known.kind == "check" and (known.expression or "").upper().endswith("IS NOT NULL")
@@ -271,11 +276,11 @@ def guarantee_dropped(case: Case) -> Mapping[str, Any] | None:
 def primary_key_dropped(case: Case) -> Mapping[str, Any] | None:
     """The primary key goes, and the same statement makes no other."""
     operation, table = case.operation, case.table
-    if not isinstance(operation, DropConstraint) or table is None:
+    if not is_drop_constraint(operation) or table is None:
         return None
     known = table.constraint(operation.constraint)
     again = any(
-        isinstance(o, AddConstraint) and o.constraint.kind == "primary_key"
+        is_add_constraint(o) and o.constraint.kind == "primary_key"
         for o in case.explained.statement.operations
     )
     return {} if known is not None and known.kind == "primary_key" and not again else None

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zdd_migrate.checks.case import Case
+from zdd_migrate.checks.rooms import is_add_column, is_add_constraint, is_create_table
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
-from zdd_migrate.operations.add_column import AddColumn
-from zdd_migrate.operations.add_constraint import AddConstraint
-from zdd_migrate.operations.create_table import CreateTable
 
 
 def foreign_key_not_indexed(case: Case) -> Mapping[str, Any] | None:
@@ -43,16 +41,16 @@ def _led_by(schema: Schema, table: QName, columns: Sequence[str]) -> bool:
 def _foreign_keys(case: Case) -> list[tuple[QName, tuple[str, ...], QName]]:
     operation, schema = case.operation, case.schema
     constraints: tuple[Any, ...] = ()
-    if isinstance(operation, CreateTable):
+    if is_create_table(operation):
         table = operation.target(schema)
         inline = tuple(c for column in operation.columns for c in column.constraints)
         constraints = (*inline, *operation.constraints)
-    elif isinstance(operation, (AddColumn, AddConstraint)) and operation.relation is not None:
+    elif is_add_column(operation) and operation.relation is not None:
         table = schema.resolve(operation.relation)
-        if isinstance(operation, AddColumn):
-            constraints = operation.definition.constraints
-        else:
-            constraints = (operation.constraint,)
+        constraints = operation.definition.constraints
+    elif is_add_constraint(operation) and operation.relation is not None:
+        table = schema.resolve(operation.relation)
+        constraints = (operation.constraint,)
     return [
         (table, c.columns, schema.resolve(c.ref_table))
         for c in constraints
@@ -63,7 +61,7 @@ def _foreign_keys(case: Case) -> list[tuple[QName, tuple[str, ...], QName]]:
 def table_without_key(case: Case) -> Mapping[str, Any] | None:
     """A new table that is published and has no primary key when the migration is over."""
     operation = case.operation
-    if not isinstance(operation, CreateTable) or operation.persistence != "permanent":
+    if not is_create_table(operation) or operation.persistence != "permanent":
         return None
     if operation.foreign or operation.partition_of is not None:
         return None
@@ -85,7 +83,7 @@ _LIMITS = {"smallint": "32,767", "integer": "2,147,483,647"}
 def key_may_overflow(case: Case) -> Mapping[str, Any] | None:
     """A numbered primary key of two or four bytes."""
     operation = case.operation
-    if not isinstance(operation, CreateTable):
+    if not is_create_table(operation):
         return None
     name = operation.target(case.schema)
     keys = [c.columns for c in operation.constraints if c.kind == "primary_key"]
@@ -112,9 +110,9 @@ _SURPRISES = {
 def type_surprises(case: Case) -> Mapping[str, Any] | None:
     """A column type that does not do what its name promises."""
     operation = case.operation
-    if isinstance(operation, CreateTable):
+    if is_create_table(operation):
         definitions: Sequence[Any] = operation.columns
-    elif isinstance(operation, AddColumn):
+    elif is_add_column(operation):
         definitions = (operation.definition,)
     else:
         return None

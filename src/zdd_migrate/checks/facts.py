@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from zdd_migrate.checks.rooms import is_add_column
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.locks import LockMode, strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
-from zdd_migrate.operations.add_column import AddColumn, constrained_domain
 from zdd_migrate.operations.base import NotUnderstood, Operation
 from zdd_migrate.operations.walk import Explained
+
+if TYPE_CHECKING:
+    from zdd_migrate.operations.add_column import AddColumn
 
 #: breaks that have a rule of their own, so that `broken` need not repeat them
 _OWN_RULE = ("cached_plan",)
@@ -33,7 +36,7 @@ def describe(explained: Explained, operation: Operation, effects: Effects) -> di
     if isinstance(constraint, dict):
         facts.update({f"constraint_{k}": v for k, v in constraint.items()})
         facts["constraint"] = constraint.get("name") or "the constraint"
-    if isinstance(operation, AddColumn):
+    if is_add_column(operation):
         facts.update(_of_column(operation, schema))
     relation = facts.get("relation", "")
     own = QName(*relation.split(".", 1)) if relation.count(".") == 1 else None
@@ -107,6 +110,8 @@ def _of_relation(own: QName | None, schema: Schema) -> dict[str, Any]:
 
 def _of_column(operation: AddColumn, schema: Schema) -> dict[str, Any]:
     """How the values of an added column come about, and what is asked of them."""
+    from zdd_migrate.operations.add_column import constrained_domain
+
     definition = operation.definition
     domain = constrained_domain(schema, definition.type)
     return {

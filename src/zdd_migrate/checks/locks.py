@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from zdd_migrate.checks.case import Case
+from zdd_migrate.checks.rooms import is_alter_column_type
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
-from zdd_migrate.operations.alter_column_type import AlterColumnType
 from zdd_migrate.operations.base import Situation
 from zdd_migrate.operations.facts import implied_not_null
 
@@ -111,7 +111,7 @@ def proof_dropped_too_soon(case: Case) -> Mapping[str, Any] | None:
 def using_rewrites(case: Case) -> Mapping[str, Any] | None:
     """Without its USING the change of type would rewrite nothing."""
     operation = case.operation
-    if not isinstance(operation, AlterColumnType) or operation.using is None:
+    if not is_alter_column_type(operation) or operation.using is None:
         return None
     if not case.effects.rewrites:
         return None
@@ -129,7 +129,7 @@ def using_rewrites(case: Case) -> Mapping[str, Any] | None:
 def time_zone_decides_rewrite(case: Case) -> Mapping[str, Any] | None:
     """From timestamp to timestamptz or back, without USING, in a session that is not at UTC."""
     operation, table = case.operation, case.table
-    if not isinstance(operation, AlterColumnType) or not case.effects.rewrites or table is None:
+    if not is_alter_column_type(operation) or not case.effects.rewrites or table is None:
         return None
     known = table.column(operation.column)
     types = {parse_type(operation.type).base, parse_type(known.type).base if known else ""}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zdd_migrate.checks.case import Case
+from zdd_migrate.checks.rooms import is_create_index, is_create_table
 from zdd_migrate.model.finding import Severity
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Index, Schema
 from zdd_migrate.model.statement import Migration
-from zdd_migrate.operations.create_index import CreateIndex
-from zdd_migrate.operations.create_table import CreateTable
+
+if TYPE_CHECKING:
+    from zdd_migrate.operations.create_index import CreateIndex
 
 #: lock_timeout beyond which a queue behind a waiting ALTER is an outage, in milliseconds
 _LONG_TIMEOUT = 10_000
@@ -98,7 +100,7 @@ def several_tables_locked(case: Case) -> Mapping[str, Any] | None:
 def invalid_index_kept(case: Case) -> Mapping[str, Any] | None:
     """IF NOT EXISTS looks at the name alone: a broken or different index satisfies it."""
     operation, own = case.operation, case.relation
-    if not isinstance(operation, CreateIndex) or not operation.if_not_exists:
+    if not is_create_index(operation) or not operation.if_not_exists:
         return None
     if operation.index is None or own is None:
         return None
@@ -129,13 +131,13 @@ def _alike(there: Index, operation: CreateIndex, table: QName) -> bool:
 
 def index_unnamed(case: Case) -> Mapping[str, Any] | None:
     """Postgres chooses the name."""
-    return {} if isinstance(case.operation, CreateIndex) and case.operation.index is None else None
+    return {} if is_create_index(case.operation) and case.operation.index is None else None
 
 
 def index_already_there(case: Case) -> Mapping[str, Any] | None:
     """Another index of the table has the same keys."""
     operation, own = case.operation, case.relation
-    if not isinstance(operation, CreateIndex) or own is None:
+    if not is_create_index(operation) or own is None:
         return None
     for there in case.schema.indexes_of(own):
         same = _alike(there, operation, own) and there.predicate is None
@@ -178,7 +180,7 @@ def identifier_truncated(case: Case) -> Mapping[str, Any] | None:
 def _names_made(case: Case) -> Iterator[str]:
     operation = case.operation
     kind = operation.kind
-    if isinstance(operation, CreateTable):
+    if is_create_table(operation):
         yield from (c.name for c in operation.columns)
         yield from (c.name for c in operation.constraints if c.name)
     if kind.startswith("create_") and operation.relation is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from zdd_migrate.cli.options import format_option, quiet_option, style
+from zdd_migrate.cli.options import format_option, quiet_option, style, width
 from zdd_migrate.config import load
 from zdd_migrate.errors import InputError
 from zdd_migrate.rulebook import Rule, load_rules
@@ -28,17 +28,13 @@ def command(rule: str | None, format_: str, quiet: bool) -> None:
     if format_ == "json":
         click.echo(json.dumps({"version": 1, "rules": [_to_dict(r) for r in rules]}, indent=2))
     elif rule is not None:
-        one = rules[0]
-        click.echo(
-            f"{style(one.id, 'bold')} {one.name} · {style(one.severity.value, one.severity.value)}"
-        )
-        click.echo()
-        click.echo(one.text.strip())
+        from zdd_migrate.formats import rules_text
+
+        click.echo(rules_text.render_rule(rules[0], style=style, width=width()))
     else:
-        for one in rules:
-            severity = style(f"{one.severity.value:8}", one.severity.value)
-            off = "" if one.default else style(" (off by default)", "dim")
-            click.echo(f"{one.id}  {severity} {one.name:28} {one.title}{off}")
+        from zdd_migrate.formats import rules_text
+
+        click.echo(rules_text.render_list(rules, style=style, width=width()))
 
 
 def _to_dict(rule: Rule) -> dict[str, object]:

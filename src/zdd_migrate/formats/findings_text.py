@@ -12,32 +12,39 @@ Style = Callable[[str, str], str]
 
 
 def render(report: Report, *, style: Style = lambda text, _: text, width: int = 100) -> str:
-    """All findings, grouped by file, and a summary line."""
+    """All findings, grouped by file, and a summary line. What repeats is said once."""
     lines: list[str] = []
-    path = None
+    path, statement = None, None
+    assumed: set[str] = set()
     for finding in report.findings:
         if finding.suppressed:
             continue
         if finding.span.path != path:
             path = finding.span.path
             lines += ([""] if lines else []) + [style(path, "bold")]
-        lines += _finding(finding, style, width)
+        lines += _finding(finding, style, width, again=finding.span == statement)
+        statement = finding.span
+        for assumption in finding.assumed:
+            if assumption not in assumed:
+                text = _wrapped(f"assumed: {assumption}", "         ", width)
+                lines += [style(line, "dim") for line in text]
+        assumed.update(finding.assumed)
     if lines:
         lines.append("")
     lines.append(_summary(report, style))
     return "\n".join(lines)
 
 
-def _finding(finding: Finding, style: Style, width: int) -> Iterator[str]:
+def _finding(finding: Finding, style: Style, width: int, *, again: bool) -> Iterator[str]:
+    """One finding; `again` when it is about the statement that was shown just before."""
     head = f"{finding.span.line}:{finding.span.column}"
     severity = style(f"{finding.severity.value:7}", finding.severity.value)
     yield f"  {head:>6} {severity} {finding.rule} {style(finding.name, 'dim')}"
-    yield style(f"         {_excerpt(finding.statement, width - 9)}", "dim")
+    if finding.statement and not again:
+        yield style(f"         {_excerpt(finding.statement, width - 9)}", "dim")
     yield from _wrapped(finding.message, "         ", width)
     for line in _wrapped(finding.fix, "         ", width, first="       → "):
         yield style(line, "fix")
-    for assumption in finding.assumed:
-        yield from (style(t, "dim") for t in _wrapped(f"assumed: {assumption}", "         ", width))
 
 
 def _excerpt(statement: str, width: int) -> str:

@@ -9,6 +9,7 @@ statistics. What is left is enough to check a migration, and not enough to build
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -205,7 +206,11 @@ def _two_digits(value: int | None) -> int | None:
 
 
 def _rate(value: float | None) -> float | None:
-    return float(f"{value:.0e}") if value is not None and value >= 0.01 else value and 0.0
+    """The nearest of 0, 0.01, 0.03, 0.1, 0.3, 1, 3 …: rates waver more than sizes do."""
+    if value is None or value < 0.005:
+        return None if value is None else 0.0
+    halves = round(math.log10(value) * 2)
+    return float(f"{10 ** (halves / 2):.0e}")
 
 
 def _by_name(each: Any) -> tuple[str, ...]:
