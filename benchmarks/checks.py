@@ -245,7 +245,9 @@ def main() -> None:
     """Print what was counted."""
     parser = argparse.ArgumentParser()
     parser.add_argument("table", nargs="?", type=Path, default=TABLE)
-    parser.add_argument("--list", action="store_true", help="every statement that is on the wrong side")
+    parser.add_argument(
+        "--list", action="store_true", help="every statement that is on the wrong side"
+    )
     parser.add_argument("--postgres", default="embedded")
     given = parser.parse_args()
     rows = [json.loads(line) for line in given.table.read_text().splitlines()]
@@ -254,11 +256,17 @@ def main() -> None:
         major = found.major
         once = {r["id"]: r for r in rows if r["pg"] == major and not long_blocking(r)}
         broken = breaking(list(once.values()), given.table, found)
-    sets: dict[str, set[tuple[str, int]]] = {"long-blocking": set(), "breaking": set(), "harmless": set()}
+    sets: dict[str, set[tuple[str, int]]] = {
+        "long-blocking": set(),
+        "breaking": set(),
+        "harmless": set(),
+    }
     for row in rows:
         kind = "breaking" if row["id"] in broken else "harmless"
         sets["long-blocking" if long_blocking(row) else kind].add((row["id"], row["pg"]))
-    print(f"{len(rows)} statements that succeed on majors {MAJORS[0]} to {MAJORS[-1]}; breaking tried on {major}\n")
+    print(
+        f"{len(rows)} statements that succeed on majors {MAJORS[0]} to {MAJORS[-1]}; breaking tried on {major}\n"
+    )
     print("| | long-blocking flagged | breaking flagged | harmless flagged |\n|---|---|---|---|")
     ours, theirs = flagged(rows, given.table), squawked(rows)
     for tool, said in (("zdd-migrate", ours), ("squawk", theirs)):
