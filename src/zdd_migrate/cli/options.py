@@ -45,7 +45,9 @@ pg_option = click.option(
     help=f"Postgres major to reason about (default: configuration, else {DEFAULT_PG}).",
 )
 source_option = click.option(
-    "--source", metavar="KIND", help="Layout of the migrations (default: detected)."
+    "--source",
+    metavar="KIND",
+    help="Tool the migrations are for (default: detected): plain, flyway, goose, …; see docs/sources.md.",
 )
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from zdd_migrate.errors import ZddError
 from zdd_migrate.grammar.queries import relations_read
 from zdd_migrate.integrations.alembic.render import Capture, import_revision
+from zdd_migrate.integrations.scratch import scratch_database
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.statement import Statement
 from zdd_migrate.operations import Operation
 from zdd_migrate.operations.bodies import is_harmless
 from zdd_migrate.operations.data_statement import DataStatement
-from zdd_migrate.postgres.servers import server
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -44,7 +44,7 @@ def capture(
     found: dict[str, list[Statement]] = {}
     revision = history[0][0]
     try:
-        with server(spec) as running, running.scratch_database() as database:
+        with scratch_database(spec) as (running, database):
             for revision, statements in history:
                 if statements is not None:
                     with running.connect(database) as raw:

@@ -130,9 +130,9 @@ def _scratch(spec: str) -> Iterator[dict[str, str] | None]:
         return
     from psycopg.conninfo import conninfo_to_dict
 
-    from zdd_migrate.postgres.servers import server
+    from zdd_migrate.integrations.scratch import scratch_database
 
-    with server(spec) as running, running.scratch_database() as name:
+    with scratch_database(spec) as (running, name):
         parts = conninfo_to_dict(running.dsn(name))
         yield {
             key: str(parts.get(parameter) or "")
