@@ -58,7 +58,8 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
             _backward(extract, back, {}),
             *make,
         ),
-        undo=unmake,
+        # the new table goes in the same instant: its foreign key would keep old code from deleting
+        undo=(*unmake, f"DROP TABLE IF EXISTS {quote_qname(extract.target)}"),
         why=f"keep {extract.source.name} and {extract.target.name} in step, whoever writes",
         lock=LockMode.SHARE_ROW_EXCLUSIVE,
         relation=extract.source,
@@ -79,14 +80,22 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         undo=_forward(extract, there, {}, touched=True),
         why=f"from now on only changed values are carried over to {extract.target.name}",
     )
+    # nobody may be inside the other table's trigger while the columns change names
+    alone = f"LOCK TABLE {quote_qname(extract.target)}, {source} IN ACCESS EXCLUSIVE MODE"
     renames = [
         f"ALTER TABLE {source} RENAME COLUMN {quote_ident(c)} TO {quote_ident(t)}"
         for c, t in tombs.items()
     ]
     draft.sql(
         Phase.CONTRACT,
-        (*renames, _forward(extract, there, tombs, touched=False), _backward(extract, back, tombs)),
+        (
+            alone,
+            *renames,
+            _forward(extract, there, tombs, touched=False),
+            _backward(extract, back, tombs),
+        ),
         undo=(
+            alone,
             *(
                 f"ALTER TABLE {source} RENAME COLUMN {quote_ident(t)} TO {quote_ident(c)}"
                 for c, t in reversed(tombs.items())
@@ -98,6 +107,8 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         "them in step, so this can be undone at once without losing a row",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=extract.source,
+        # a writer that holds one table and waits for the other must not be taken for a deadlock
+        lock_timeout_ms=_BRIEFER_MS,
     )
     drops = ", ".join(f"DROP COLUMN {quote_ident(t)}" for t in tombs.values())
     draft.sql(
@@ -118,6 +129,8 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         )
 
 
+#: below Postgres' deadlock_timeout
+_BRIEFER_MS = 800
 _ON_SOURCE = ("insert", "update", "delete")
 
 
@@ -129,6 +142,8 @@ def _functions(extract: Extract) -> tuple[str, str]:
 
 
 def _trigger(extract: Extract, what: str) -> str:
+    if what == "delete":  # before the foreign key looks whether a row still refers to this one
+        return quote_ident(fit(f"AAA_zdd_delete_{extract.target.name}"))
     return quote_ident(fit(f"zzz_zdd_{what}_{extract.target.name}"))
 
 
@@ -139,7 +154,7 @@ def _triggers(extract: Extract, there: str, back: str) -> list[str]:
     heads = (
         f"CREATE CONSTRAINT TRIGGER {_trigger(extract, 'insert')} AFTER INSERT ON {source} {late}",
         f"CREATE TRIGGER {_trigger(extract, 'update')} AFTER UPDATE ON {source}",
-        f"CREATE TRIGGER {_trigger(extract, 'delete')} BEFORE DELETE ON {source}",
+        f"CREATE TRIGGER {_trigger(extract, 'delete')} AFTER DELETE ON {source}",
     )
     on_target = f"{_trigger(extract, 'back')} AFTER INSERT OR UPDATE OR DELETE ON {target}"
     return [
@@ -173,7 +188,7 @@ def _forward(extract: Extract, function: str, tombs: dict[str, str], *, touched:
         "BEGIN\n"
         "  IF TG_OP = 'DELETE' THEN\n"
         f"    DELETE FROM {target} WHERE {peer.format('OLD')};\n"
-        "    RETURN OLD;\n"
+        "    RETURN NULL;\n"
         "  END IF;\n"
         f"  IF TG_OP = 'UPDATE' THEN\n    IF {skip} THEN RETURN NULL; END IF;\n"
         f"    IF NOT ({given}) AND NOT {here} THEN RETURN NULL; END IF;\n"

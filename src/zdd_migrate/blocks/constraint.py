@@ -239,9 +239,8 @@ def _unique(
     if written.using_index is None:
         gives_back = (f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",)
     else:  # the index was there before: it comes back under its own name
-        gives_back = (
-            f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",
-            *_index_again(draft, table, index),
+        gives_back = _index_again(
+            draft, table, index, f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}"
         )
     old = () if replacing is None else (replacing,)
     if replacing is not None:
@@ -322,12 +321,20 @@ def key_shape(made: Constraint) -> IndexShape:
     )
 
 
-def _index_again(draft: Draft, table: QName, index: str) -> tuple[str, ...]:
-    """The index that a constraint took over, built again: dropping the constraint drops it."""
+def _index_again(draft: Draft, table: QName, index: str, drop: str) -> tuple[str, ...]:
+    """The index that a constraint took over: built anew before dropping the constraint drops it."""
     from zdd_migrate.blocks.twin import index_copy_sql
 
-    known = draft.start.indexes.get(draft.present(table).sibling(index))
-    return () if known is None else (index_copy_sql(known, index, draft.sql_name(table), {}),)
+    home = draft.present(table)
+    known = draft.start.indexes.get(home.sibling(index))
+    if known is None:
+        return (drop,)
+    working = own("again", index)
+    return (
+        index_copy_sql(known, working, draft.sql_name(table), {}),
+        drop,
+        f"ALTER INDEX {quote_qname(home.sibling(working))} RENAME TO {quote_ident(index)}",
+    )
 
 
 def drop_constraint_step(draft: Draft, table: QName, known: Constraint, *, cascade: bool) -> None:
@@ -337,6 +344,11 @@ def drop_constraint_step(draft: Draft, table: QName, known: Constraint, *, casca
     if known.kind in ("check", "foreign_key") and known.valid:
         draft.note(
             f"putting {known.name} back fails while rows break it: written since it was dropped"
+        )
+    if keyed:
+        draft.note(
+            f"until contract new code cannot write what {known.name} forbids: old code's ON CONFLICT "
+            "needs it; and the way back from contract needs rows that keep to it"
         )
     draft.sql(
         Phase.CONTRACT if keyed else Phase.EXPAND,

@@ -78,7 +78,10 @@ def plan_stand_in(
     `old` is the present name, `stands_in` the kind of the stand-in, `lock` is on the object at
     contract.
     """
-    draft.breaks_old = True
+    if stands_in == "VIEW":
+        draft.breaks_old = True
+    else:  # not all code names a type or calls a function
+        draft.restricts_old = True
     draft.needs_release = True
     known = old if lock is not None else None
     drop = f"{stands_in} {{}}{quote_qname(new)}{signature if stands_in == kind else ''}"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.constraints import composed_name
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
-from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.bounds import as_check
 from zdd_migrate.operations.facts import partition_columns
 
 if TYPE_CHECKING:
@@ -103,13 +105,32 @@ class DetachPartition(Operation):
         draft.sql(
             Phase.CONTRACT,
             f"{head} DETACH PARTITION {name}{' CONCURRENTLY' if concurrently else ''}",
-            undo=f"{head} ATTACH PARTITION {name} {table.bound}",
-            undo_transactional=True,
+            undo=_attached_again(
+                above, part, f"{head} ATTACH PARTITION {name} {table.bound}", table
+            ),
+            undo_transactional=False,
             why=f"{part.name} leaves {parent.name} with its rows, once no code needs them there",
             lock=_M.SHARE_UPDATE_EXCLUSIVE if concurrently else _M.ACCESS_EXCLUSIVE,
             relation=parent,
             transactional=not concurrently,
         )
+
+
+def _attached_again(above: Table, part: QName, attach: str, table: Table) -> list[str]:
+    """ATTACH, by way of a validated check where the bound can be one: it reads nothing then."""
+    from zdd_migrate.blocks.naming import own
+
+    inside = as_check(above, table.bound or "")
+    if inside is None:
+        return [attach]
+    name, check = quote_qname(part), quote_ident(own(part.name, "bound"))
+    return [
+        f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {check}",
+        f"ALTER TABLE {name} ADD CONSTRAINT {check} CHECK ({inside}) NOT VALID",
+        f"ALTER TABLE {name} VALIDATE CONSTRAINT {check}",
+        attach,
+        f"ALTER TABLE {name} DROP CONSTRAINT {check}",
+    ]
 
 
 def _read(cursor: Cursor, target: Target) -> DetachPartition:
