@@ -107,8 +107,6 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         "them in step, so this can be undone at once without losing a row",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=extract.source,
-        # a writer that holds one table and waits for the other must not be taken for a deadlock
-        lock_timeout_ms=_BRIEFER_MS,
     )
     drops = ", ".join(f"DROP COLUMN {quote_ident(t)}" for t in tombs.values())
     draft.sql(
@@ -129,8 +127,6 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         )
 
 
-#: below Postgres' deadlock_timeout
-_BRIEFER_MS = 800
 _ON_SOURCE = ("insert", "update", "delete")
 
 
