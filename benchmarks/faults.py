@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -52,14 +53,14 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _round(found: Server, only: str) -> list[tuple[str, Verdict, str]]:
-    out = []
+def _round(found: Server, only: str) -> Iterator[tuple[str, Verdict, str]]:
+    """Each plan's title, verdict, and whether it was as expected."""
     for name, story in STORIES.items():
         title = f"*intact*: {name}"
         if re.search(only, title):
             verdict = try_plan(story, story.plan(), found)
             fine = verdict.judgement.value == "pass" and not verdict.failures
-            out.append((title, verdict, "as expected" if fine else verdict.judgement.value))
+            yield title, verdict, "as expected" if fine else verdict.judgement.value
     for fault in FAULTS:
         title = f"{fault.story}: {fault.name}"
         if re.search(only, title):
@@ -69,11 +70,10 @@ def _round(found: Server, only: str) -> list[tuple[str, Verdict, str]]:
                 verdict = try_plan(story, plan, found)
             fine = verdict.judgement.value == "fail" and shown(fault, verdict) is not None
             word = "not named" if verdict.judgement.value == "fail" else verdict.judgement.value
-            out.append((title, verdict, "as expected" if fine else word))
+            yield title, verdict, "as expected" if fine else word
             if not fine:
                 for failure in verdict.failures:
                     print("      ", failure, file=sys.stderr)
-    return out
 
 
 def _evidence(verdict: Verdict) -> str:
