@@ -293,6 +293,12 @@ def test_dynamic_sql_is_not_understood() -> None:
     assert "put together while it runs in the DO block" in found.message
 
 
+def test_what_a_call_hides_is_said_once() -> None:
+    """However many statements of the function are put together while it runs."""
+    dynamic = FUNCTION.replace(f"{DROP};", "EXECUTE a; EXECUTE b; EXECUTE c;")
+    assert rules(check("SELECT tidy();", dynamic)) == [("ZDD901", 1)]
+
+
 def test_functions_that_only_read_are_not_followed() -> None:
     """Postgres lets a stable function change nothing."""
     stable = FUNCTION.replace("LANGUAGE plpgsql", "LANGUAGE plpgsql STABLE")

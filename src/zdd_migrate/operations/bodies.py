@@ -76,7 +76,12 @@ def _called(
         for function in functions:
             if function.volatility != "volatile":
                 continue  # Postgres lets it read only
+            told = False
             for inner in hidden_operations(function.language, function.body, read, f"{name}()"):
+                if isinstance(inner, NotUnderstood):
+                    if told:
+                        continue  # they would all stand at the one call
+                    told = True
                 place = inner.hidden or Hidden(sql="", offset=None, certain=True, where=f"{name}()")
                 certain = place.certain and (at is None or at.certain)
                 place = replace(place, offset=at.offset if at else None, certain=certain)
