@@ -33,7 +33,11 @@ def compare(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[s
         if failed and field not in ("error", "transactional"):
             continue
         ours, theirs = (_value(field, one[field]) for one in (predicted, measured))
-        fields[field] = {"predicted": ours, "measured": theirs, "verdict": _verdict(ours, theirs)}
+        verdict = _verdict(ours, theirs)
+        if field == "error" and theirs is None and ours is not None:
+            # foretold for rows that are in the way: there were none, or it was wrong
+            verdict = "other" if predicted["error"].get("certain", True) else "more"
+        fields[field] = {"predicted": ours, "measured": theirs, "verdict": verdict}
     return {
         "sql": predicted["sql"],
         "path": predicted["path"],

@@ -32,6 +32,7 @@ def effects(found: Effects) -> dict[str, Any]:
     """The effects' share of a statement's JSON."""
     return {
         "locks": {str(r): str(m) for r, m in found.locks.items()},
+        "index_locks": {str(r): str(m) for r, m in found.index_locks.items()},
         "blocks": {
             str(r): {"reads": reads, "writes": writes}
             for r, (reads, writes) in found.blocks.items()
@@ -43,7 +44,11 @@ def effects(found: Effects) -> dict[str, Any]:
         "transactional": found.transactional,
         "error": None
         if found.error is None
-        else {"sqlstate": found.error.sqlstate, "message": found.error.message},
+        else {
+            "sqlstate": found.error.sqlstate,
+            "message": found.error.message,
+            "certain": not found.error.rows_decide,
+        },
         "breaks": [{"code": b.code, "what": b.what, "sqlstate": b.sqlstate} for b in found.breaks],
         "loses": list(found.loses),
         "assumed": list(found.assumed),
@@ -67,8 +72,9 @@ def text(one: dict[str, Any]) -> str:
             else "blocks nobody"
         )
         lines.append(f"    {lock} on {relation}: {who}")
-    for relation in one["blocks"].keys() - one["locks"].keys():
-        lines.append(f"    {relation} waits too")
+    for relation in sorted(one["blocks"].keys() - one["locks"].keys()):
+        who = "reads and writes" if one["blocks"][relation]["reads"] else "writes"
+        lines.append(f"    {relation} is not locked, but {who} wait too")
     for key, word in (
         ("rewrites", "rewrites"),
         ("scans", "reads every row of"),
@@ -80,7 +86,8 @@ def text(one: dict[str, Any]) -> str:
     if not one["transactional"]:
         lines.append("    cannot run inside a transaction block")
     if one["error"] is not None:
-        lines.append(f"    fails: {one['error']['sqlstate']} {one['error']['message']}")
+        fails = "fails" if one["error"]["certain"] else "fails if a row is in the way"
+        lines.append(f"    {fails}: {one['error']['sqlstate']} {one['error']['message']}")
     for broken in one["breaks"]:
         state = f" ({broken['sqlstate']})" if broken["sqlstate"] else ""
         lines.append(f"    breaks {broken['code']} code: {broken['what']}{state}")
