@@ -56,7 +56,7 @@ def test_statements_made_to_fool_a_reader(path: Path) -> None:
 
 
 def test_real_statements(shared_data: Path) -> None:
-    """Every third statement of real migrations: 99.8 % understood, all of those alike.
+    """Every fourth statement of real migrations: 99.8 % understood, all of those alike.
 
     `benchmarks/coverage.py` asks it of all of them.
     """
@@ -64,7 +64,7 @@ def test_real_statements(shared_data: Path) -> None:
     wrong: list[str] = []
     with (shared_data / "migrations_corpus.jsonl").open(encoding="utf-8") as rows:
         for number, line in enumerate(rows):
-            if number % 3:
+            if number % 4:
                 continue
             sql = json.loads(line)["sql"]
             try:
@@ -76,7 +76,7 @@ def test_real_statements(shared_data: Path) -> None:
             wrong += [f"{sql[:200]}: {each}" for each in found or ()]
 
     assert wrong == []
-    assert accepted > 3_000
+    assert accepted > 2_500
     assert unread / accepted <= 0.002
 
 
@@ -207,7 +207,7 @@ FIXED = re.compile(r"^(SET|RESET|SHOW|\w+ CAST)\b|\bRETURN 1|ATOMIC|UESCAPE")
 
 
 @given(st.sampled_from(TRICKY), st.randoms(use_true_random=False))
-@settings(max_examples=400)
+@settings(max_examples=300)
 def test_comments_blanks_and_capitals_change_nothing(sql: str, random_: random.Random) -> None:
     """What stands between tokens has no meaning: it never changes what is read."""
     if FIXED.search(sql):

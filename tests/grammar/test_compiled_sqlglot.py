@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-import sqlglot
 
 ROOT = Path(__file__).parents[2]
 #: tokens, statements and queries, all compared with libpg_query
@@ -27,7 +27,7 @@ except TypeError as error:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose sqlglot is the compiled one, of the version installed here."""
     packages = tmp_path_factory.mktemp("compiled")
-    version = sqlglot.__version__
+    version = metadata.version("sqlglot")
     wanted = [f"sqlglot=={version}", f"sqlglotc=={version}"]
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(packages)]
     done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ import pytest
 
 from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import analyse, rename_names, volatility
+from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze, volatility
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations import read_statement
@@ -159,3 +159,50 @@ def test_no_token_is_left_out() -> None:
 
     assert locked.describe(Schema())["relation"] == "a.users"
     assert locked.describe(Schema())["mode"] == "SHARE"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("'it''s'", "it's"),
+        ("'a'\n  'b'", "ab"),
+        ("'a' -- and on\n'b'", "ab"),
+        ("'\\'", "\\"),
+        (r"E'\'\\\n\x41\u00e4\U0001F600\101'", "'\\\nAä😀A"),
+        (r"U&'d\0061t\+000061'", "data"),
+        ("$$a'b$$", "a'b"),
+        ("$x$ $$ $x$", " $$ "),
+    ],
+)
+def test_what_a_literal_says(text: str, value: str) -> None:
+    """In every spelling; one that goes on in the next line is one literal."""
+    cursor = Cursor(text)
+
+    assert cursor.string() == value
+    assert cursor.done
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Users", "users"),
+        ('"Users"', "Users"),
+        ('"a""b"', 'a"b'),
+        ("GRÖßE", "grÖße"),
+        (r'U&"\00e4!"', "ä!"),
+        ("U&\"!00e4\" UESCAPE '!'", "ä"),
+        ("a" * 70, "a" * 63),
+        ('"' + "ä" * 40 + '"', "ä" * 31),
+    ],
+)
+def test_names_are_what_postgres_stores(text: str, name: str) -> None:
+    """Folded in ASCII alone, and cut off at 63 bytes, no letter in two."""
+    cursor = Cursor(text)
+
+    assert cursor.name() == name
+    assert cursor.done
+
+
+def test_white_space_in_a_literal_is_kept() -> None:
+    """Only what stands between tokens is folded."""
+    assert squeeze("a  ||\n 'x  y' -- why\n || $$ z  $$") == "a || 'x  y' || $$ z  $$"
