@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from zdd_migrate.cli import cli, options
 from zdd_migrate.errors import InputError
 from zdd_migrate.integrations.django import reading
+from zdd_migrate.integrations.timelines import timelines
 from zdd_migrate.postgres.servers import Server
 
 pytestmark = pytest.mark.skipif(
@@ -155,6 +156,17 @@ def test_what_django_says_is_passed_on(project: Path) -> None:
     (project / "manage.py").unlink()
     with pytest.raises(InputError, match=r"no manage\.py"):
         reading.project_of(["shop"], "django")
+
+
+@pytest.mark.pg
+def test_changed_migrations_of_a_branch(project: Path) -> None:
+    """Stand in the project's history; none is passed over."""
+    (timeline,) = timelines(["shop/migrations/0002_changes.py"], project, None)
+
+    assert [(m.migration.name, m.changed) for m in timeline.moments] == [
+        ("shop.0001_initial", False),
+        ("shop.0002_changes", True),
+    ]
 
 
 def test_other_python_is_left_alone(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _since(
     given = None
     if schema is not None or config.schema is not None:
         given = starting_schema(schema, (), config, pg=pg, snapshots=True)
-    found = timelines(changed, checkout, given)
+    found = timelines(changed, checkout, given, config.source)
     return checker.run_all((t.start, [(m.migration, m.changed) for m in t.moments]) for t in found)
 
 

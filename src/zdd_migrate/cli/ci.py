@@ -110,7 +110,7 @@ def _gate(
     loose = [p for p in changed if str(Path(p).parent) not in inside]
     migrations = gate.migrations_among(loose, config, checkout)
     given = _given(schema, config, pg)
-    found = timelines(migrations, checkout, given)
+    found = timelines(migrations, checkout, given, config.source)
     return gate.examine(base, found, plans, gate.Settings(config, pg, bar, verify))
 
 

@@ -10,6 +10,7 @@ from zdd_migrate.errors import InputError
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration
 from zdd_migrate.reading.sources import (
+    SOURCES,
     files_of,
     forward_of,
     history_root,
@@ -40,16 +41,24 @@ _ROOTS = frozenset({"migrations", "migration", "migrate", "versions"})
 
 
 def timelines(
-    changed: Sequence[str], checkout: Path, given: tuple[Schema, str] | None
+    changed: Sequence[str],
+    checkout: Path,
+    given: tuple[Schema, str] | None,
+    source: str | None = None,
 ) -> list[Timeline]:
-    """One for each Alembic project and each directory of SQL migrations among the changed files.
+    """One for each Alembic or Django project and each directory of SQL migrations among the changed
+    files.
 
     `given` is the schema before the changed migrations and the SQL that builds it; the unchanged
-    ones are replayed where it is None.
+    ones are replayed where it is None. `source` is the tool that SQL files are for.
     """
-    revisions = [p for p in changed if p.endswith(".py")]
+    python = [p for p in changed if p.endswith(".py")]
     scripts = [p for p in changed if p.endswith(".sql")]
-    return [*_alembic(revisions, checkout, given), *_plain(scripts, checkout, given)]
+    return [
+        *_alembic(python, checkout, given),
+        *_django(python, checkout, given),
+        *_plain(scripts, checkout, given, source if source in SOURCES else None),
+    ]
 
 
 def around(paths: Sequence[str], source: str | None = None) -> list[Timeline]:
@@ -102,16 +111,19 @@ def _from_nothing(moments: Iterable[Moment]) -> Timeline:
 
 
 def _plain(
-    changed: Sequence[str], checkout: Path, given: tuple[Schema, str] | None
+    changed: Sequence[str],
+    checkout: Path,
+    given: tuple[Schema, str] | None,
+    source: str | None,
 ) -> list[Timeline]:
     out = []
     for root in sorted({_root(p) for p in changed}):
         fresh = {(checkout / p).resolve() for p in changed if _root(p) == root}
-        files = files_of(checkout / root)
+        files = files_of(checkout / root, source)
         if given is not None:
             files = [f for f in files if f.resolve() in fresh]
         moments = tuple(
-            Moment(read_file(Path(_shown(path))), path.resolve() in fresh) for path in files
+            Moment(read_file(Path(_shown(path)), source), path.resolve() in fresh) for path in files
         )
         out.append(_timeline(moments, given))
     return out
@@ -146,6 +158,27 @@ def _alembic(
         migrations, _ = read(project, [str(versions)])
         pairs = zip(project.revisions, migrations, strict=True)
         out.append(_revisions([(r.path.resolve() in fresh, m) for r, m in pairs], given))
+    return out
+
+
+def _django(
+    changed: Sequence[str], checkout: Path, given: tuple[Schema, str] | None
+) -> list[Timeline]:
+    if not changed:
+        return []
+    from zdd_migrate.integrations.django import reading
+
+    by_project: dict[Path, list[str]] = {}
+    for name in changed:
+        path = str(checkout / name)
+        project = reading.project_of([path]) if reading.is_migration(Path(path)) else None
+        if project is not None:
+            by_project.setdefault(project, []).append(path)
+    out = []
+    for project, paths in sorted(by_project.items()):
+        chosen, before = reading.read(project, paths)
+        pairs = [*((False, m) for m in before), *((True, m) for m in chosen)]
+        out.append(_revisions(pairs, given))
     return out
 
 
