@@ -143,7 +143,9 @@ class DropObject(Operation):
         elif self.object == "SEQUENCE" and name is not None:
             yield from _defaults_with(schema, name)
         elif self.object in CALLABLES and self.relation is not None:
-            yield from _users_of_function(schema, schema.resolve_function(self.relation))
+            name = schema.resolve_function(self.relation)
+            if len(schema.functions.get(name, ())) < 2:  # else which of them is meant is not told
+                yield from _users_of_function(schema, name)
         elif self.object in ("TYPE", "DOMAIN") and self.relation is not None:
             yield from _users_of_type(schema, schema.resolve_type(self.relation))
         elif self.object == "EXTENSION":
