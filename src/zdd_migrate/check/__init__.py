@@ -34,10 +34,9 @@ _NEVER_QUIET = ("not_understood", "nothing")
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A finding on its way: once a file where `once` says so, and only if `still` holds at its end."""
+    """A finding on its way; it stays only if `still` holds at the migration's end."""
 
     finding: Finding
-    once: object = None
     still: Still | None = None
 
 
@@ -118,7 +117,7 @@ class Checker:
             _tell(story, explained)
             if migration.direction == "up":
                 watch.see(explained)
-        findings = [f.finding for f in _once(found) if f.still is None or f.still(schema)]
+        findings = [f.finding for f in found if f.still is None or f.still(schema)]
         if migration.direction == "down":
             findings = [f for f in findings if not f.rule.startswith(_FORWARD_ONLY)]
         for line, message in migration.problems:
@@ -147,10 +146,9 @@ class Checker:
                 speaking.append((rule, {**facts, **more}))
         silenced = {name for rule, _ in speaking for name in rule.over}
         for rule, said in speaking:
-            if rule.id not in silenced:
-                finding = self._finding(rule, case, said)
-                once = (rule.id, said["once"]) if "once" in said else None
-                yield _Found(finding, once, said.get("still"))
+            if rule.id in silenced or story.has_said(rule.id, said.get("once")):
+                continue
+            yield _Found(self._finding(rule, case, said), said.get("still"))
 
     def _finding(self, rule: Rule, case: Case, facts: Mapping[str, Any]) -> Finding:
         span = case.explained.statement.span
@@ -300,16 +298,6 @@ def _sizes(config: Config) -> Schema | None:
     return load(config.root / config.snapshot).schema
 
 
-def _once(found: Iterable[_Found]) -> Iterator[_Found]:
-    """What is said once a file, the first time only."""
-    said: set[object] = set()
-    for each in found:
-        if each.once is not None and each.once in said:
-            continue
-        said.add(each.once)
-        yield each
-
-
 def _distinct(findings: Iterable[Finding]) -> list[Finding]:
     """One finding a rule, statement and message; a broken rule is said once."""
     seen: dict[tuple[str, int, str], Finding] = {}
@@ -336,16 +324,17 @@ def _matches(where: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     return True
 
 
-class _Facts(dict[str, Any]):
-    """Facts for a template: one that is not there is empty."""
+class _Words:
+    """Facts as words for a template, made as they are asked for; one that is not there is empty."""
 
-    def __missing__(self, key: str) -> str:
-        return ""
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.facts = facts
+
+    def __getitem__(self, key: str) -> Any:
+        value = self.facts.get(key, "")
+        return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _fill(template: str, facts: Mapping[str, Any]) -> str:
     """The template with facts in their places."""
-    words = {
-        k: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in facts.items()
-    }
-    return " ".join(template.format_map(_Facts(words)).split())
+    return " ".join(template.format_map(_Words(facts)).split())

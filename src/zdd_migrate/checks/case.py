@@ -19,13 +19,24 @@ class Story:
 
     `columns` it added to tables that were there, `worked` the relations it read or rewrote in full
     under a lock that blocks (with the line), `replaced` what constraints that it dropped asked of
-    writers, by table; `labels` are enum labels it added, with the transaction that did.
+    writers, by table; `labels` are enum labels it added, with the transaction that did; `said`
+    what is said once a file.
     """
 
     columns: set[tuple[QName, str]] = field(default_factory=set)
     worked: dict[QName, int] = field(default_factory=dict)
     replaced: set[tuple[QName, object]] = field(default_factory=set)
     labels: dict[str, int | None] = field(default_factory=dict)
+    said: set[tuple[str, object]] = field(default_factory=set)
+
+    def has_said(self, rule: str, about: object) -> bool:
+        """Whether the rule spoke about this before; from now on it has. None is never said before."""
+        if about is None:
+            return False
+        if (rule, about) in self.said:
+            return True
+        self.said.add((rule, about))
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zdd_migrate.checks.case import Case
@@ -21,6 +22,7 @@ from zdd_migrate.model.finding import Severity
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation
+from zdd_migrate.operations.facts import implied_not_null
 
 if TYPE_CHECKING:
     from zdd_migrate.operations.drop_constraint import DropConstraint
@@ -80,6 +82,25 @@ def _restriction(constraint: Any, schema: Schema) -> object:
     if constraint.kind in ("unique", "primary_key"):
         return ("unique", frozenset(constraint.columns))
     return (constraint.kind, constraint.expression or constraint.columns)
+
+
+def column_required(case: Case) -> Mapping[str, Any] | None:
+    """A CHECK that the column is not NULL, validated or not, asked the same of writers before."""
+    table = case.table
+    if case.operation.kind != "set_not_null" or table is None:
+        return {}
+    bound = replace(
+        table, constraints=tuple(replace(c, valid=c.enforced) for c in table.constraints)
+    )
+    column = getattr(case.operation, "column", "")
+    return None if implied_not_null(bound, column) else {}
+
+
+def upsert_target_gone(case: Case) -> Mapping[str, Any] | None:
+    """ON CONFLICT (columns) infers unique indexes, never an exclusion constraint's."""
+    table, named = case.table, getattr(case.operation, "constraint", None)
+    known = table.constraint(named) if table is not None and named is not None else None
+    return None if known is not None and known.kind == "exclude" else {}
 
 
 def cached_plan_stale(case: Case) -> Mapping[str, Any] | None:
@@ -335,6 +356,8 @@ def rows_hidden(case: Case) -> Mapping[str, Any] | None:
 
 
 CHECKS = (
+    column_required,
+    upsert_target_gone,
     object_renamed,
     rows_hidden,
     type_changed,

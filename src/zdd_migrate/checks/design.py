@@ -77,6 +77,27 @@ def table_without_key(case: Case) -> Mapping[str, Any] | None:
     return {"still": still, "published": published[0]} if published else None
 
 
+def published_without_key(case: Case) -> Mapping[str, Any] | None:
+    """A publication takes in a table whose changed rows it cannot name."""
+    operation, schema = case.operation, case.schema
+    named = {schema.resolve(name) for name in getattr(operation, "tables", ())}
+    schemas = getattr(operation, "schemas", ())
+    keyless = [
+        str(table.name)
+        for table in schema.tables.values()
+        if table.kind == "table"
+        and table.persistence == "permanent"
+        and table.primary_key is None
+        and table.replica_identity == "DEFAULT"
+        and (
+            getattr(operation, "all_tables", False)
+            or table.name in named
+            or table.name.schema in schemas
+        )
+    ]
+    return {"keyless": ", ".join(sorted(keyless))} if keyless else None
+
+
 _LIMITS = {"smallint": "32,767", "integer": "2,147,483,647"}
 
 
@@ -137,6 +158,7 @@ def domain_with_condition(case: Case) -> Mapping[str, Any] | None:
 
 
 CHECKS = (
+    published_without_key,
     domain_with_condition,
     foreign_key_not_indexed,
     table_without_key,

@@ -24,8 +24,8 @@ def describe(explained: Explained, operation: Operation, effects: Effects) -> di
 
     The operation's own fields (those of a constraint as `constraint_…`, of an added column as
     `column_…`), and from its effects: `new` (what it is about was created by the same migration),
-    `rewrites`, `scans`, `builds`, `rebuilds`, `blocks_reads`, `blocks_writes`, `long` (blocks
-    writes while it works through a table), `fails` (an SQLSTATE), `loses`, `breaks` (set of kinds
+    `rewrites`, `scans`, `builds`, `rebuilds`, `blocks_reads`, `blocks_writes`, `works`
+    (goes through a table in full), `long` (blocks writes while it does), `fails` (an SQLSTATE), `loses`, `breaks` (set of kinds
     that old code suffers), `held` (the lock mode on the relation itself); from the schema: what
     `relation_kind` it is, whether it is a `partition`; and words: `relation`, `lock`, `who`,
     `others`, `sql_relation` (as the source wrote it).
@@ -52,6 +52,7 @@ def describe(explained: Explained, operation: Operation, effects: Effects) -> di
         scans=bool(effects.scans),
         builds=bool(effects.index_builds),
         rebuilds=bool(effects.index_rebuilds),
+        works=bool(rows or builds),
         long=bool(rows or builds) and facts["blocks_writes"],
         fails=effects.error.sqlstate if effects.error is not None else None,
         error=effects.error.message if effects.error is not None else "",

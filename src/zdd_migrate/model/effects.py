@@ -103,7 +103,10 @@ def merge(parts: Iterable[Effects]) -> Effects:
     assumed: dict[str, None] = {}
     transactional = True
     error: PgError | None = None
-    for part in parts:
+    several = tuple(parts)
+    if len(several) == 1:
+        return several[0]
+    for part in several:
         for relation, mode in part.locks.items():
             held = strongest(locks.get(relation), mode)
             assert held is not None

@@ -152,6 +152,8 @@ def _effects_of(operation: Operation, situation: Situation) -> Effects:
     if refused is not None and not refused.rows_decide:
         return Effects(error=refused)
     effects = operation.effects(situation)
+    if refused is None and not situation.assumed:
+        return effects
     return replace(
         effects,
         error=effects.error or refused,
