@@ -81,6 +81,8 @@ class Draft:
     dropped: frozenset[tuple[str, QName, str]] = frozenset()
     #: identities of operations whose rows are kept up to date by other steps of the plan
     accounted: set[int] = field(default_factory=set)
+    #: columns that a trigger fills already
+    filled: set[tuple[QName, str]] = field(default_factory=set)
     _written: dict[int, tuple[Phase, int]] = field(default_factory=dict)
     _steps: dict[Phase, list[Step | _Later]] = field(
         default_factory=lambda: {phase: [] for phase in Phase}

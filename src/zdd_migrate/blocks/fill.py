@@ -28,6 +28,12 @@ def plan_filled(
     fills old rows; then NOT NULL, where it is `required`, costs nothing. The trigger goes at
     contract. `add` is the ADD COLUMN clause where it is new.
     """
+    if (table, column) in draft.filled:  # its trigger is there: an UPDATE said with what
+        if required:
+            make_not_null(draft, table, column)
+            draft.restricts_old = True
+        return
+    draft.filled.add((table, column))
     name, col = draft.sql_name(table), quote_ident(column)
     function = quote_qname(QName(ZDD_SCHEMA, fit(f"fill_{table.schema}_{table.name}_{column}")))
     trigger = quote_ident(fit(f"zzz_zdd_fill_{column}"))

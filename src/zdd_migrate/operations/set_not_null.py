@@ -78,6 +78,8 @@ class SetNotNull(Operation):
             return
         column = draft.column(relation, self.column)
         answer = draft.answer("fill", relation, self.column)
+        if answer is None and (relation, column) in draft.filled:
+            answer = draft.answer("up", relation, self.column)
         if answer is not None:
             plan_filled(draft, relation, column, answer, add=None)
             return
