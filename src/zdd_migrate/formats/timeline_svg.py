@@ -143,14 +143,14 @@ class _Picture:
         x = stretch.at(span.start_ms)
         width = max(stretch.at(span.end_ms) - x, 3)
         back = " back" if span.when == "undo" else ""
-        number = span.label.rpartition("-")[2]
+        # the whole name where there is room for it, else its number, else nothing
+        names = (span.label, span.label.rpartition("-")[2])
+        name = next((n for n in names if width > 8 * len(n) + 4), "")
         text = ""
-        if width > 8 * len(span.label):
-            number = span.label
-        if width > 9 * len(number):
+        if name:
             text = (
                 f'<text class="on" x="{x + width / 2:.1f}" y="{_HEAD + 16}" '
-                f'text-anchor="middle">{escape(number)}</text>'
+                f'text-anchor="middle">{escape(name)}</text>'
             )
         return (
             f'<g><title>{escape(_told(span))}</title><rect class="{escape(_phase(span))}{back}" '

@@ -345,6 +345,6 @@ svg .back{opacity:.55}
 svg .old{fill:var(--old)}svg .new{fill:var(--new)}svg .slow{fill:var(--wait)}svg .wait{fill:var(--wait)}
 svg .still{fill:var(--wait);opacity:.16}
 @media (max-width:40rem){body{font-size:15px}dl{gap:.6rem 1.5rem}dd{font-size:1.15rem}
-table{font-size:.86rem}tbody th{max-width:9.5rem}}
+table{font-size:.86rem}tbody th{min-width:8.5rem;max-width:9.5rem}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """
