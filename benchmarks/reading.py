@@ -1,9 +1,9 @@
 """How long reading takes: many files, and one very large one, beside sqlglot and squawk.
 
-    python benchmarks/reading.py [RUNS]
+    python benchmarks/reading.py [RUNS [SIZE…]]
 
 1,000 files with about 9,500 statements, made of templates in the proportions of real migrations, and
-single files of 12,500, 25,000 and 50,000 statements. zdd-migrate reads them and replays them into a
+single files of SIZE statements (12,500, 25,000 and 50,000 unless told). zdd-migrate reads them and replays them into a
 schema; sqlglot parses them (its pure part, and the compiled one when `sqlglot[c]` is installed);
 squawk lints them, which is parsing and all its rules, when it is on the PATH (`pip install squawk-cli`).
 """
@@ -74,14 +74,14 @@ def statements(count: int, seed: int) -> list[str]:
     return out
 
 
-def write(root: Path) -> None:
+def write(root: Path, sizes: tuple[int, ...] = SIZES) -> None:
     """The files of the benchmark."""
     many = statements(STATEMENTS, 1)
     (root / "many").mkdir()
     for number in range(FILES):
         part = many[number * STATEMENTS // FILES : (number + 1) * STATEMENTS // FILES]
         (root / "many" / f"{number:05}.sql").write_text("-- a migration\n" + "\n".join(part))
-    for size in SIZES:
+    for size in sizes:
         (root / f"one_{size}").mkdir()
         (root / f"one_{size}" / "1.sql").write_text("\n".join(statements(size, 2)))
 
@@ -125,13 +125,14 @@ def main() -> None:
         worker(sys.argv[2], sys.argv[3])
         return
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    sizes = tuple(int(size) for size in sys.argv[2:]) or SIZES
     squawk = shutil.which("squawk") or shutil.which("squawk", path=str(Path(sys.executable).parent))
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
-        write(root)
+        write(root, sizes)
         print(f"{machine()}, median of {runs} runs in turn\n")
         show(f"{FILES:,} files, {STATEMENTS:,} statements", root / "many", squawk, runs)
-        for size in SIZES:
+        for size in sizes:
             show(f"one file of {size:,} statements", root / f"one_{size}", squawk, 1)
 
 
@@ -146,7 +147,7 @@ def show(title: str, directory: Path, squawk: str | None, runs: int) -> dict[str
         files = [str(path) for path in sorted(directory.glob("*.sql"))]
         commands["squawk: lint"] = Command([squawk, *files], directory)
     figures = in_turn(commands, runs)
-    print(f"\n{title}\n\n{table(figures, 'sqlglot: parse')}")
+    print(f"\n{title}\n\n{table(figures, 'sqlglot: parse')}", flush=True)
     return figures
 
 
