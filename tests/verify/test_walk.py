@@ -252,3 +252,74 @@ def test_nothing_to_try_is_inconclusive(pg_server: Server) -> None:
     verdict = walk(plan_of("CREATE TYPE mood AS ENUM ('a')"), pg_server)
 
     assert verdict.judgement is Judgement.INCONCLUSIVE
+
+
+def test_the_users_own_laws_are_looked_at_in_every_phase(pg_server: Server) -> None:
+    """Rows that they return fail the verdict; one that never held is bad input."""
+    from zdd_migrate.model.plan import Law, Phase
+
+    def law(query: str) -> Law:
+        return Law("mine", query, Phase.EXPAND, Phase.CONTRACT)
+
+    def verdict(query: str) -> Verdict:
+        return verify_migration(
+            ["UPDATE users SET age = -1 WHERE id = 7"],
+            in_transaction=False,
+            schema_sql=BEFORE,
+            server=pg_server,
+            seed_sql=SEED,
+            effort=QUICK,
+            laws=[law(query)],
+        )
+
+    found = {w.name: w for w in verdict("SELECT 1 FROM users WHERE age = -1").laws}
+    good = {w.name: w for w in verdict("SELECT 1 FROM users WHERE age = -2").laws}
+    with pytest.raises(InputError, match=r"the law 'mine' does not hold at the start: 500 rows"):
+        verdict("SELECT id FROM users WHERE id <= 500")
+    plan = plan_of(RENAME)
+    walked = verify_plan(
+        plan,
+        schema_sql=BEFORE,
+        server=pg_server,
+        seed_sql=SEED,
+        effort=QUICK,
+        laws=[law("SELECT 1 FROM users WHERE email = ''")],
+    )
+
+    assert not found["mine"].holds
+    assert found["mine"].violations >= 1
+    assert good["mine"].holds
+    assert [w.phase for w in walked.laws if w.name == "mine"] == [
+        "expand",
+        "migrate",
+        "switch",
+        "contract",
+    ]
+
+
+def test_a_plan_that_changes_rows_it_should_not_is_caught(pg_server: Server) -> None:
+    """Rows that no client of ours ever wrote are remembered from the start."""
+    from dataclasses import replace
+
+    from zdd_migrate.model.plan import Phase, Sql
+
+    plan = plan_of("ALTER TABLE users ADD COLUMN city text")
+    step = plan.steps[Phase.EXPAND][0]
+    assert isinstance(step, Sql)
+    name = "rows that were there at the start are there, unchanged"
+    found = {}
+    for label, extra in {
+        "intact": (),
+        "changed": ("UPDATE users SET age = age + 1 WHERE id = 7",),
+        "deleted": ("DELETE FROM orders WHERE id = 7",),
+    }.items():
+        changed = replace(step, statements=(*step.statements, *extra))
+        broken = replace(plan, steps={**plan.steps, Phase.EXPAND: (changed,)})
+        found[label] = [w for w in walk(broken, pg_server).laws if w.name == name]
+
+    assert all(w.holds for w in found["intact"])
+    assert found["intact"]
+    assert found["changed"][0].violations == 1
+    assert "users.age" in found["changed"][0].detail
+    assert found["deleted"][0].violations == 1
+    assert "orders" in found["deleted"][0].detail

@@ -29,11 +29,12 @@ from zdd_migrate.cli.options import (
 from zdd_migrate.config import Config
 from zdd_migrate.errors import EXIT_FINDINGS, InputError
 from zdd_migrate.formats import VERDICTS
-from zdd_migrate.model.plan import Plan
+from zdd_migrate.model.plan import Law, Phase, Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from zdd_migrate.verify.specs import Settings
+    from zdd_migrate.verify.stage import Data
     from zdd_migrate.verify.versions import CodeVersion
 
 
@@ -56,6 +57,7 @@ class Request:
     #: whether a quick try runs the versions' programs too
     programs: bool = False
     cache: bool = True
+    data: str | None = None
 
 
 @click.command(name="verify")
@@ -77,7 +79,12 @@ class Request:
     help="auto, embedded, system, testcontainers, or a database URL.",
 )
 @click.option("--pg-version", type=int, help="Which major to try it on.")
-@click.option("--seed", metavar="FILE", help="SQL that fills the tables (default: rows made up).")
+@click.option(
+    "--seed",
+    metavar="FILE|N",
+    help="SQL or a dump that fills the tables; a number: rows made up from it (default: 0).",
+)
+@click.option("--data", metavar="DSN", help="A database to copy a masked sample of rows from.")
 @click.option(
     "--quick",
     is_flag=True,
@@ -117,6 +124,7 @@ def command(
     postgres: str,
     pg_version: int | None,
     seed: str | None,
+    data: str | None,
     quick: bool,
     no_cache: bool,
     longest_wait: float,
@@ -140,6 +148,7 @@ def command(
         quiet,
         outputs,
         _hostile(hostile),
+        data=data,
         cache=not no_cache,
     )
     verdict = verify(request)
@@ -276,10 +285,14 @@ def _key(request: Request, config: Config, parts: Mapping[str, object]) -> str |
     from zdd_migrate.postgres.servers import version_of
     from zdd_migrate.verify import remembered
 
+    data = _data(request, config)
+    if data.sample is not None:
+        return None  # nobody knows what is in the other database now
     trees = []
     content: dict[str, object] = {
         **parts,
-        "seed": _seed(request, config),
+        "seed": (_seed(request, config), data.seed),
+        "laws": _laws(config),
         "effort": (request.quick, request.programs, request.longest_wait_ms),
     }
     for name, specs in (("old", request.old), ("new", request.new)):
@@ -335,6 +348,8 @@ def _common(request: Request, config: Config, stack: ExitStack) -> dict[str, Any
     return {
         **code,
         "seed_sql": _seed(request, config),
+        "data": _data(request, config),
+        "laws": _laws(config),
         "effort": replace(Effort.quick() if request.quick else Effort(), hostile=request.hostile),
         "limits": Limits(longest_wait_ms=request.longest_wait_ms),
         "say": say,
@@ -351,12 +366,57 @@ def _seed(request: Request, config: Config) -> str | None:
     named = request.seed
     if named is None:
         configured = config.raw.get("verify", {}).get("seed")
-        named = str(config.root / configured) if configured else None
-    if named is None:
+        named = str(config.root / configured) if isinstance(configured, str) else None
+    if named is None or named.isdigit():
         return None
     if not Path(named).is_file():
         raise InputError(f"{named}: no such seed file")
     return Path(named).read_text(encoding="utf-8-sig")
+
+
+def _data(request: Request, config: Config) -> Data:
+    """Where rows come from besides the seed file: a number to draw from, a database to sample."""
+    from zdd_migrate.verify.sampling import Sample
+    from zdd_migrate.verify.stage import Data
+
+    table = config.raw.get("verify", {})
+    given = request.seed or table.get("seed")
+    seed = int(given) if isinstance(given, int) or str(given or "").isdigit() else 0
+    source = request.data or table.get("data")
+    if source is None:
+        return Data(seed)
+    if not is_dsn(str(source)):
+        raise InputError(f"--data {source}: write a database URL; SQL files go with --seed")
+    mask = table.get("mask")
+    if mask is not None and not isinstance(mask, list):
+        raise InputError("verify.mask must be a list of table.column; an empty one masks nothing")
+    rows = table.get("sample", 2000)
+    if not isinstance(rows, int) or rows < 1:
+        raise InputError(f"verify.sample must be a number of rows, not {rows!r}")
+    columns = tuple(map(str, mask)) if mask is not None else None
+    return Data(seed, Sample(str(source), rows, columns))
+
+
+def _laws(config: Config) -> list[Law]:
+    """`[[verify.laws]]`: SQL that must return no row, from a phase on."""
+    found = []
+    for table in config.raw.get("verify", {}).get("laws", ()):
+        unknown = set(table) - {"name", "query", "since", "until"}
+        query = str(table.get("query", "")).strip().rstrip(";")
+        if unknown or not query:
+            raise InputError(
+                "verify.laws: each has a query that must return no row, and may have name, since "
+                f"and until (phases){f'; {sorted(unknown)[0]} is none of them' if unknown else ''}"
+            )
+        try:
+            since, until = (
+                Phase(table.get(key, default))
+                for key, default in (("since", "expand"), ("until", "contract"))
+            )
+        except ValueError as error:
+            raise InputError(f"verify.laws: {error}: expand, migrate, switch, contract") from None
+        found.append(Law(str(table.get("name", query)), query, since, until))
+    return found
 
 
 def code_versions(

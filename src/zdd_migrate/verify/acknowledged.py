@@ -76,25 +76,51 @@ def compare(
     in columns of `filled`, which the plan is meant to fill.
     """
     by_name = {shape.name: shape for shape in shapes}
+    written: dict[QName, dict[tuple[str | None, ...], Row]] = {}
+    for (table, key), row in ledger.snapshot().items():
+        written.setdefault(table, {})[key] = row
     missing = differing = 0
     example = ""
-    for (table, key), row in ledger.snapshot().items():
+    for table, rows in written.items():
         shape = by_name.get(table)
-        if shape is None or not shape.key or len(shape.key) != len(key):
+        if shape is None or not shape.key:
             continue
-        known = {c.name for c in shape.readable}
-        columns = [c for c in row if c in known and c not in shape.key]
-        names = ", ".join(f"{quote_ident(c)}::text" for c in columns) or "1"
-        where = " AND ".join(f"{quote_ident(k)} = %s" for k in shape.key)
-        query = f"SELECT {names} FROM {quote_qname(table)} WHERE {where}"
-        found = connection.execute(query.encode(), key).fetchone()
-        if found is None:
-            missing += 1
-            example = example or f"{table} {dict(zip(shape.key, key, strict=True))} is gone"
-            continue
-        for column, value in zip(columns, found, strict=False):
-            if value != row[column] and not (row[column] is None and (table, column) in filled):
+        there = contents(connection, shape)
+        for key, row in rows.items():
+            if len(key) != len(shape.key):
+                continue
+            found = there.get(key)
+            if found is None:
+                missing += 1
+                example = example or f"{table} {dict(zip(shape.key, key, strict=True))} is gone"
+                continue
+            wrong = differences_of(table, row, found, shape, filled)
+            if wrong:
                 differing += 1
-                example = example or f"{table}.{column} is {value!r}, {row[column]!r} was written"
-                break
+                example = example or wrong
     return missing, differing, example
+
+
+def contents(connection: psycopg.Connection, shape: Shape) -> dict[tuple[str | None, ...], Row]:
+    """All rows of a table by its key, every value as text."""
+    names = list(dict.fromkeys((*shape.key, *(c.name for c in shape.readable))))
+    shown = ", ".join(f"{quote_ident(name)}::text" for name in names)
+    query = f"SELECT {shown} FROM {quote_qname(shape.name)}"
+    width = len(shape.key)
+    return {
+        tuple(row[:width]): dict(zip(names, row, strict=True))
+        for row in connection.execute(query.encode())
+    }
+
+
+def differences_of(
+    table: QName, row: Row, found: Row, shape: Shape, but: frozenset[tuple[QName, str]]
+) -> str:
+    """The first column that is not what was written; columns of `but` may lose a NULL."""
+    for column, value in row.items():
+        if column in shape.key or column not in found or found[column] == value:
+            continue
+        if value is None and (table, column) in but:
+            continue
+        return f"{table}.{column} is {found[column]!r}, {value!r} was written"
+    return ""

@@ -1,37 +1,78 @@
-"""Rows to try things on, made from the schema where the user gave none. The same every time."""
+"""Rows to try things on, made from the schema where the user gave none. The same for the same seed.
+
+Candidates are computed by the server, one expression of `g` for each column, and those that the
+table's own CHECKs would refuse are left out there. Among them are NULLs, the longest and shortest
+values, the ends of ranges, and parents that have most of the children.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.schema import Column, Schema, Table
+from zdd_migrate.model.schema import Column, Constraint, Schema, Table, UserType
 
 _IN_LIST = re.compile(r"\bIN\s*\(([^()]*)\)|=\s*ANY\s*\(+\s*ARRAY\s*\[([^\]]*)\]", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w.'])-?\d+(?:\.\d+)?(?![\w.])")
+_BOUND_FROM = re.compile(r"FROM\s*\((.*)\)\s*TO\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
+_BOUND_IN = re.compile(r"\bIN\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
+_VALUE_WORD = re.compile(r"\bVALUE\b", re.IGNORECASE)
+#: candidates for each row wanted: CHECKs and unique keys leave some out
+_SPARE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What rows of a table are made from: its schema, and the seed that all draws hang on."""
+
+    schema: Schema
+    table: Table
+    seed: int
+    tame: bool = False
+
+    def draw(self, column: str) -> str:
+        """A whole number from 0 to 2^28 - 1, by row and column, as an SQL expression of `g`."""
+        salt = quote_literal(f":{self.seed}:{self.table.name}:{column}").strip()
+        return f"('x' || substr(md5(g::text || {salt}), 1, 7))::bit(28)::int"
 
 
 def fill(
-    connection: psycopg.Connection, schema: Schema, tables: Sequence[QName], rows: int
+    connection: psycopg.Connection,
+    schema: Schema,
+    tables: Sequence[QName],
+    rows: int,
+    *,
+    seed: int = 0,
+    tame: bool = False,
 ) -> list[str]:
-    """Give each of `tables` (and what they refer to) rows where it has none; notes what failed."""
+    """Give each of `tables` (and what they refer to) rows where it has none; notes what failed.
+
+    `tame` leaves out the ends of types' ranges.
+    """
     notes: list[str] = []
     for table in _in_order(schema, tables):
         if _has_rows(connection, table.name):
             continue
-        statement = _insert(schema, table, rows)
+        source = _Source(schema, table, seed, tame)
+        said = ""
         try:
-            connection.execute(statement.encode())
+            with connection.transaction():
+                made = connection.execute(_insert(source, rows).encode()).rowcount
         except psycopg.Error as error:
-            if not _one_by_one(connection, schema, table, min(rows, 50)):
-                notes.append(
-                    f"no rows could be made up for {table.name} "
-                    f"({' '.join(str(error).split())[:120]}): give them with --seed"
-                )
+            said = f" ({' '.join(str(error).split())[:120]})"
+            made = _one_by_one(connection, source, min(rows, 50))
+        if not made:
+            notes.append(
+                f"no rows could be made up for {table.name}{said}: give them with --seed or --data"
+            )
+        elif made < rows // 10:
+            notes.append(f"only {made} rows could be made up for {table.name}{said}")
     return notes
 
 
@@ -62,79 +103,117 @@ def _has_rows(connection: psycopg.Connection, table: QName) -> bool:
     return connection.execute(query.encode()).fetchone() is not None
 
 
-def _insert(schema: Schema, table: Table, rows: int, start: int = 1) -> str:
-    """INSERT … SELECT FROM generate_series: one expression of `g` for each column."""
-    pairs = [
-        (column, value)
+def _insert(source: _Source, rows: int, start: int = 1) -> str:
+    """INSERT … SELECT the candidates that the table's own rules let through."""
+    table = source.table
+    made = {
+        column.name: value
         for column in table.columns
-        if (value := _value(schema, table, column)) is not None
-    ]
+        if (value := _value(source, column)) is not None
+    }
     name = quote_qname(table.name)
-    if not pairs:
+    if not made:
         return f"INSERT INTO {name} DEFAULT VALUES"
-    columns = ", ".join(quote_ident(c.name) for c, _ in pairs)
-    values = ", ".join(v for _, v in pairs)
+    columns = ", ".join(map(quote_ident, made))
+    values = ", ".join(f"{v} AS {quote_ident(c)}" for c, v in made.items())
+    outer = ", ".join(f"x.{quote_ident(c.name)}::{c.type}" for c in table.columns if c.name in made)
+    # what is not made up is what its default gives, for the CHECKs to look at
+    given = "".join(
+        f", {c.default or 'NULL'} AS {quote_ident(c.name)}"
+        for c in table.columns
+        if c.name not in made and not (c.default or "").startswith("nextval(")
+    )
+    where = " AND ".join(_conditions(source, made)) or "true"
+    spare = rows * _SPARE if rows > 1 else 1
     return (
-        f"INSERT INTO {name} ({columns}) SELECT {values} "
-        f"FROM generate_series({start}, {start + rows - 1}) g"
+        f"INSERT INTO {name} ({columns}) SELECT {outer} FROM (SELECT {values}{given} "
+        f"FROM generate_series({start}, {start + spare - 1}) g OFFSET 0) x WHERE {where} LIMIT {rows} "
+        "ON CONFLICT DO NOTHING"
     )
 
 
-def _one_by_one(connection: psycopg.Connection, schema: Schema, table: Table, rows: int) -> bool:
-    """Row by row, so that one that breaks a rule costs itself alone."""
+def _conditions(source: _Source, made: dict[str, str]) -> list[str]:
+    """What a candidate must satisfy: NOT NULL, the table's CHECKs, its domains' CHECKs."""
+    table = source.table
+    there = {c.name for c in table.columns if not (c.default or "").startswith("nextval(")}
+    out = []
+    for column in table.columns:
+        if column.name not in made:
+            continue
+        value = f"x.{quote_ident(column.name)}"
+        domain = _domain(source, column.type)
+        if column.not_null or (domain is not None and domain.not_null):
+            out.append(f"{value} IS NOT NULL")
+        for check in domain.constraints if domain is not None else ():
+            out.append(f"({_VALUE_WORD.sub(value, _expression(check))}) IS NOT FALSE")
+    for constraint in table.constraints:
+        known = constraint.expression and set(constraint.columns) <= there | set(made)
+        if constraint.kind == "check" and known:
+            out.append(f"({constraint.expression}) IS NOT FALSE")
+    return out
+
+
+def _expression(check: Constraint) -> str:
+    return check.expression or re.sub(r"^\s*CHECK\s*", "", check.definition) or "true"
+
+
+def _one_by_one(connection: psycopg.Connection, source: _Source, rows: int) -> int:
+    """Row by row, so that one that breaks a rule costs itself alone; how many were made."""
     made = 0
     for n in range(1, rows + 1):
         try:
-            connection.execute(_insert(schema, table, 1, n).encode())
-            made += 1
+            with connection.transaction():
+                made += connection.execute(_insert(source, 1, n).encode()).rowcount
         except psycopg.Error:
             if n > 5 and not made:
-                return False
-    return made > 0
+                return 0
+    return made
 
 
-def _value(schema: Schema, table: Table, column: Column) -> str | None:
+def _value(source: _Source, column: Column) -> str | None:
     """An SQL expression of `g` for a column; None leaves it to its default."""
+    table = source.table
     if column.generated is not None or column.identity is not None:
         return None
     if (column.default or "").startswith("nextval("):
         return None
+    unique = _unique(source, column)
     for constraint in table.constraints:
         if constraint.kind == "foreign_key" and column.name in constraint.columns:
-            return _reference(
-                constraint.ref_table, constraint.ref_columns, constraint.columns, column, schema
-            )
-    allowed = _allowed(table, column)
+            return _reference(source, constraint, column, unique)
+    allowed = _allowed(table, column) or _bounds(source, column)
     if allowed:
-        array = ", ".join(allowed)
-        return f"(ARRAY[{array}])[1 + g % {len(allowed)}]::{column.type}"
-    value = _of_type(schema, column.type, _unique(table, column))
+        array = ", ".join(f"{value}::{_plain_type(source, column.type)}" for value in allowed)
+        return f"(ARRAY[{array}])[1 + g % {len(allowed)}]"
+    value = _ranged(source, column, unique) or _of_type(source, column.type, column.name, unique)
     if value is None:
         return None if not column.not_null or column.default is not None else "NULL"
-    if not column.not_null and not _unique(table, column):
-        return f"CASE WHEN g % 10 = 0 THEN NULL ELSE {value} END"
+    if not column.not_null and not unique:
+        return f"CASE WHEN {source.draw(column.name + '?')} % 10 = 0 THEN NULL ELSE {value} END"
     return value
 
 
-def _reference(
-    ref_table: QName | None,
-    ref_columns: tuple[str, ...],
-    columns: tuple[str, ...],
-    column: Column,
-    schema: Schema,
-) -> str | None:
-    if ref_table is None:
+def _reference(source: _Source, fk: Constraint, column: Column, unique: bool) -> str | None:
+    """A key of the referenced table: most rows belong to a few of its rows."""
+    if fk.ref_table is None:
         return None
-    target = schema.tables.get(ref_table)
-    keys = ref_columns or (target.primary_key.columns if target and target.primary_key else ())
+    target = source.schema.tables.get(fk.ref_table)
+    keys = fk.ref_columns or (target.primary_key.columns if target and target.primary_key else ())
     if not keys:
         return None
-    key = keys[columns.index(column.name)]
-    first = ", ".join(quote_ident(k) for k in keys)
-    return (
-        f"(SELECT r.{quote_ident(key)} FROM (SELECT *, row_number() OVER (ORDER BY {first}) - 1 AS zdd_n, "
-        f"count(*) OVER () AS zdd_c FROM {quote_qname(ref_table)}) r WHERE r.zdd_n = g % r.zdd_c)"
+    key = keys[fk.columns.index(column.name)]
+    order = ", ".join(quote_ident(k) for k in keys)
+    draw = f"({source.draw(fk.name)} / 268435456.0)"
+    table = quote_qname(fk.ref_table)
+    # one row each where the reference is a key of its own, else by the cube of an even draw
+    which = (
+        f"1 + floor((SELECT count(*) FROM {table}) "
+        f"* CASE WHEN g % 2 = 0 THEN {draw} ELSE {draw} ^ 3 END)::int"
     )
+    if unique and len(_key_with(source, column)) == 1:
+        which = "g"
+    # neither query hangs on the row, so the server runs each once
+    return f"(ARRAY(SELECT r.{quote_ident(key)} FROM {table} r ORDER BY {order}))[{which}]"
 
 
 def _allowed(table: Table, column: Column) -> list[str]:
@@ -149,35 +228,144 @@ def _allowed(table: Table, column: Column) -> list[str]:
     return []
 
 
-def _unique(table: Table, column: Column) -> bool:
-    return any(
-        column.name in c.columns and c.kind in ("unique", "primary_key") for c in table.constraints
+def _bounds(source: _Source, column: Column) -> list[str]:
+    """Values that fall into the partitions of a table, for its key when that is this column."""
+    table = source.table
+    if table.kind != "partitioned" or (table.partition_key or "").strip('" ') != column.name:
+        return []
+    found: list[str] = []
+    for part in source.schema.partitions_of(table.name):
+        bound = part.bound or ""
+        if listed := _BOUND_IN.search(bound):
+            found += [v.strip() for v in listed[1].split(",") if v.strip().upper() != "NULL"]
+        elif between := _BOUND_FROM.search(bound):
+            lower = between[1].strip()
+            if lower.upper() not in ("MINVALUE", "MAXVALUE"):
+                found.append(lower)
+    return found
+
+
+def _ranged(source: _Source, column: Column, unique: bool) -> str | None:
+    """Numbers around those that the column's own CHECKs name, the limits themselves among them."""
+    base = parse_type(_plain_type(source, column.type)).base
+    if base not in ("smallint", "integer", "bigint", "numeric", "real", "double precision"):
+        return None
+    domain = _domain(source, column.type)
+    texts = [
+        _expression(c)
+        for c in (*source.table.constraints, *(domain.constraints if domain is not None else ()))
+        if c.kind == "check" and c.columns in ((column.name,), (), ("value",))
+    ]
+    numbers = sorted(float(n) for text in texts for n in _NUMBER.findall(text))
+    if not numbers or unique:
+        return None
+    low, high = int(numbers[0]), int(numbers[-1])
+    draw = source.draw(column.name)
+    span = high - low + 1 if high > low else 1000
+    edges = [low, high, low + 1, high - 1, low - 1]
+    listed = ", ".join(map(str, edges))
+    return (
+        f"(CASE WHEN g % 7 = 0 THEN (ARRAY[{listed}]::int8[])[1 + g / 7 % {len(edges)}] "
+        f"WHEN g % 3 = 0 THEN {high} - ({draw}) % 1000 ELSE {low} + ({draw}) % {span} END)::{base}"
     )
 
 
-def _of_type(schema: Schema, type_: str, unique: bool) -> str | None:
+def _key_with(source: _Source, column: Column) -> tuple[str, ...]:
+    """The narrowest unique key that holds a column."""
+    table = source.table
+    keys = [c.columns for c in table.constraints if c.kind in ("unique", "primary_key")]
+    keys += [i.keys for i in source.schema.indexes_of(table.name) if i.unique]
+    holding = sorted((k for k in keys if column.name in k), key=len)
+    return holding[0] if holding else ()
+
+
+def _unique(source: _Source, column: Column) -> bool:
+    indexes = source.schema.indexes_of(source.table.name)
+    return bool(_key_with(source, column)) or any(
+        i.unique and column.name in i.columns for i in indexes
+    )
+
+
+def _domain(source: _Source, type_: str) -> UserType | None:
+    user = source.schema.user_type(_type_name(type_))
+    return user if user is not None and user.kind == "domain" else None
+
+
+def _type_name(type_: str) -> QName:
+    return QName(None, parse_type(type_).base.rsplit(".", 1)[-1].strip('"'))
+
+
+def _plain_type(source: _Source, type_: str) -> str:
+    """The type below all domains."""
+    domain = _domain(source, type_)
+    return _plain_type(source, domain.base) if domain is not None and domain.base else type_
+
+
+def _of_type(source: _Source, type_: str, name: str, unique: bool) -> str | None:
     parsed = parse_type(type_)
     if parsed.dimensions:
         return f"'{{}}'::{type_}"
-    user = schema.user_type(QName(None, parsed.base.rsplit(".", 1)[-1].strip('"')))
+    user = source.schema.user_type(_type_name(type_))
     if user is not None and user.kind == "enum" and user.labels:
         labels = ", ".join(quote_literal(label).strip() for label in user.labels)
         return f"(ARRAY[{labels}])[1 + g % {len(user.labels)}]::{type_}"
     if user is not None and user.kind == "domain" and user.base is not None:
-        return _of_type(schema, user.base, unique)
+        return _of_type(source, user.base, name, unique)
     base = parsed.base
-    if base in ("character varying", "character", "bit", "bit varying") and parsed.modifiers:
-        limit = int(parsed.modifiers[0])
-        if base.startswith("bit"):
-            return f"B'{'1' * limit}'"
-        return (
-            f"left(g::text || 'abcdefghij', {limit})"
-            if unique or limit < 8
-            else f"left('name ' || g, {limit})"
-        )
-    return _BY_TYPE.get(base)
+    numbers = [int(m) for m in parsed.modifiers if str(m).isdigit()]
+    limit = numbers[0] if numbers else None
+    if base.startswith("bit"):
+        return f"B'{'1' * (limit or 1)}'"
+    if base in _TEXTS:
+        return _text(name, limit, unique)
+    value = _BY_TYPE.get(base)
+    if unique or source.tame or value is None:
+        return value
+    ends = _ENDS.get(base, ())
+    if base == "numeric":
+        scale = numbers[1] if len(numbers) > 1 else 0
+        whole = min((limit or 12) - scale, 12)
+        top = ("9" * whole or "0") + (f".{'9' * scale}" if scale else "")
+        ends = ("0", top, f"-{top}")
+    if not ends:
+        return value
+    listed = ", ".join(f"({end})::{base}" for end in ends)
+    chosen = f"(ARRAY[{listed}])[1 + g / 50 % {len(ends)}]"
+    return f"(CASE WHEN g % 50 = 7 THEN {chosen} ELSE {value} END)"
 
 
+def _text(name: str, limit: int | None, unique: bool) -> str:
+    """Words, some of them long, with letters beyond ASCII, empty or as long as can be."""
+    likely = next((part for part in _BY_NAME if part in name.lower()), "")
+    shape = _BY_NAME[likely]
+    if unique:
+        return f"left(g::text || {shape}, {limit})" if limit else f"({shape})"
+    longest = f"repeat('x', {min(limit or 2000, 2000)})"
+    odd = quote_literal("Ünïcødé ☃ 'quoted'").strip()
+    special = f"(ARRAY['', ' ', {odd}, {longest}])[1 + g / 20 % 4]"
+    value = f"(CASE WHEN g % 20 = 3 THEN {special} ELSE {shape} END)"
+    return f"left({value}, {limit})" if limit else value
+
+
+_TEXTS = ("character varying", "character", "text", "citext")
+#: what a column of such a name is likely to be checked for
+_BY_NAME = {
+    "mail": "'user' || g || '@example.test'",
+    "url": "'https://example.test/' || g",
+    "phone": "'+49' || (1000000 + g)",
+    "slug": "'text-' || g",
+    "country": "'DE'",
+    "currency": "'EUR'",
+    "": "'text ' || g",
+}
+_ENDS = {
+    "smallint": ("-32768", "32767", "0"),
+    "integer": ("-2147483648", "2147483647", "0"),
+    "bigint": ("-9223372036854775808", "9223372036854775807", "0"),
+    "date": ("'0001-01-01'", "'9999-12-31'"),
+    "timestamp with time zone": ("'0001-01-01 00:00Z'", "'9999-12-31 23:59:59.999999Z'"),
+    "timestamp without time zone": ("'0001-01-01'", "'9999-12-31 23:59:59.999999'"),
+}
 _BY_TYPE = {
     "smallint": "(g % 30000)::int2",
     "integer": "g",
@@ -185,9 +373,6 @@ _BY_TYPE = {
     "real": "g::real",
     "double precision": "g::float8",
     "numeric": "g % 1000",
-    "text": "'text ' || g",
-    "character varying": "'text ' || g",
-    "citext": "'text ' || g",
     "name": "('n' || g)::name",
     "boolean": "g % 2 = 0",
     "uuid": "('00000000-0000-4000-8000-' || lpad(g::text, 12, '0'))::uuid",

@@ -11,7 +11,7 @@ from zdd_migrate.postgres.compare import snapshot
 from zdd_migrate.verify.back import Saved, last_reversible, walk_back
 from zdd_migrate.verify.bench import Bench
 from zdd_migrate.verify.judge import STEPS_RUN
-from zdd_migrate.verify.laws import check_end, check_laws, check_ledgers
+from zdd_migrate.verify.laws import check_end, check_laws, check_ledgers, check_unharmed
 
 #: which code versions live in a phase: while its steps run, and once they are done
 _DURING = {
@@ -102,3 +102,4 @@ def _after(bench: Bench, database: str, phase: Phase) -> None:
         )
     check_laws(bench, database, phase)
     check_ledgers(bench, database, phase.value)
+    check_unharmed(bench, database, phase.value)

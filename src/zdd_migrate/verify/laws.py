@@ -9,7 +9,7 @@ import psycopg
 from zdd_migrate.model.plan import Law, Phase
 from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.postgres.compare import differences, snapshot
-from zdd_migrate.verify.acknowledged import Ledger, compare
+from zdd_migrate.verify.acknowledged import Ledger, compare, contents, differences_of
 from zdd_migrate.verify.bench import Bench
 from zdd_migrate.verify.code import Code
 from zdd_migrate.verify.shapes import Shape
@@ -21,6 +21,48 @@ def check_laws(bench: Bench, database: str, phase: Phase) -> None:
         for law in bench.plan.laws:
             if law.since.number <= phase.number <= law.until.number:
                 bench.laws.append(_check(connection, law, phase.value))
+
+
+def check_given(bench: Bench, database: str, when: str) -> None:
+    """The users' own laws where there are no phases."""
+    with bench.server.connect(database) as connection:
+        for law in bench.plan.laws:
+            bench.laws.append(_check(connection, law, when))
+
+
+def check_unharmed(bench: Bench, database: str, phase: str) -> None:
+    """Every row that was there at the start is there, with the values it had.
+
+    Not where programs were run: what they change is theirs.
+    """
+    if any(version.depth == "command" for one in bench.code.given.values() for version in one):
+        return
+    shapes = bench.stage.new if phase == Phase.CONTRACT.value else bench.stage.old
+    gone = changed = 0
+    example = ""
+    with bench.server.connect(database) as connection:
+        for shape in shapes:
+            rows = bench.stage.baseline.get(shape.name)
+            if not rows or len(next(iter(rows))) != len(shape.key):
+                continue
+            try:
+                there = contents(connection, shape)
+            except psycopg.Error as error:
+                gone, example = gone + len(rows), " ".join(str(error).split())[:200]
+                continue
+            for key, row in rows.items():
+                found = there.get(key)
+                if found is None:
+                    gone += 1
+                    example = example or f"{shape.name} {key} is gone"
+                    continue
+                kept = {c: v for c, v in row.items() if (shape.name, c) not in bench.stage.moved}
+                wrong = differences_of(shape.name, kept, found, shape, bench.filled)
+                changed += bool(wrong)
+                example = example or wrong
+    if bench.stage.baseline:
+        name = "rows that were there at the start are there, unchanged"
+        bench.laws.append(LawResult(name, phase, not (gone or changed), gone + changed, example))
 
 
 def check_ledgers(bench: Bench, database: str, phase: str) -> None:
@@ -87,6 +129,12 @@ def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple
         total += missing + differing
         example = example or one
     return total, example
+
+
+def broken(connection: psycopg.Connection, law: Law) -> str:
+    """Why a law does not hold, "" when it does."""
+    result = _check(connection, law, "")
+    return "" if result.holds else (result.detail or f"{result.violations} rows break it")
 
 
 def _check(connection: psycopg.Connection, law: Law, phase: str) -> LawResult:

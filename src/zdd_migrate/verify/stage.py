@@ -18,12 +18,22 @@ from zdd_migrate.postgres.compare import growth, snapshot
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
+from zdd_migrate.verify.acknowledged import contents
 from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.sampling import Sample, copy_sample
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
 from zdd_migrate.verify.versions import WRITER, CodeVersion, Synthetic
 from zdd_migrate.verify.workers import Crew
 
 _EXTENSION = re.compile(r'extension "([^"]+)" is not available', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where rows come from: a sample of another database, else made up from a seed."""
+
+    seed: int = 0
+    sample: Sample | None = None
 
 
 @dataclass(slots=True)
@@ -47,6 +57,12 @@ class Stage:
     #: failures that made-up statements of a version have where nothing was changed yet (old) or
     #: all is done (new): their own fault, by SQLSTATE and message
     own_faults: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    #: the rows of each table that has a key before anything happened, by key
+    baseline: dict[QName, dict[tuple[str | None, ...], dict[str, str | None]]] = field(
+        default_factory=dict
+    )
+    #: columns of those rows that the migration, or the code's own triggers, change themselves
+    moved: frozenset[tuple[QName, str]] = frozenset()
     #: what the users' own triggers create when rows are written, numbers left out of the names
     grown: frozenset[str] = frozenset()
 
@@ -60,6 +76,7 @@ def set_up(
     rows: int,
     crew: Crew,
     given: Mapping[str, Sequence[CodeVersion]],
+    data: Data = Data(),
     origin: str = "the schema",
 ) -> Stage:
     """Build the starting database, fill it, and find out what the plain migration does."""
@@ -86,7 +103,11 @@ def set_up(
     with server.connect(start) as connection:
         if seed_sql is not None:
             run_script(connection, seed_sql, "the seed", server)
-        notes += fill(connection, _as_both_want(before, after), old_tables, rows)
+        if data.sample is not None:
+            notes += copy_sample(connection, data.sample, before, old_tables)
+        notes += _fill(
+            connection, _as_both_want(before, after), old_tables, rows, sources, data.seed
+        )
         connection.execute("ANALYZE")
         old = [_with_nulls(connection, s) for s in shapes(before, old_tables, after)]
     stage = Stage(
@@ -102,6 +123,35 @@ def set_up(
     )
     _calibrate(stage, sources, crew, given)
     return stage
+
+
+def _fill(
+    connection: psycopg.Connection,
+    schema: Schema,
+    tables: Sequence[QName],
+    rows: int,
+    sources: Sequence[str],
+    seed: int,
+) -> list[str]:
+    """Make up rows; without the ends of ranges where those are all that the migration fails by."""
+    with connection.transaction() as attempt:
+        notes = fill(connection, schema, tables, rows, seed=seed)
+        if _takes(connection, sources):
+            return notes
+        raise psycopg.Rollback(attempt)
+    return fill(connection, schema, tables, rows, seed=seed, tame=True)
+
+
+def _takes(connection: psycopg.Connection, sources: Sequence[str]) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            for statement in sources:
+                connection.execute(_trusted(statement))
+    except psycopg.errors.DataError:
+        return False
+    except psycopg.Error:
+        return True  # it fails by something else, or runs in no transaction: seen by the walk
+    return True
 
 
 def _with_nulls(connection: psycopg.Connection, shape: Shape) -> Shape:
@@ -164,6 +214,7 @@ def _calibrate(
     fresh = [s.name for s in stage.new if s.name not in stage.before.tables]
     with server.connect(plain) as connection:
         stage.notes += fill(connection, stage.after, fresh, 50)
+        _remember(stage, connection)
     stage.own_faults["new"] = _own_faults(server, plain, "new", stage.new, crew)
     for version in given["new"]:
         stage.notes += version.prepare(server, plain, stage.after, crew)
@@ -174,6 +225,29 @@ def _calibrate(
                 f"made-up statements of the {name} code fail by themselves with {state} "
                 f"({message[:80]}): left out"
             )
+
+
+def _remember(stage: Stage, migrated: psycopg.Connection) -> None:
+    """The rows there are at the start, and which of their columns the plain migration changes."""
+    later = {shape.name: shape for shape in stage.new if shape.key}
+    moved: set[tuple[QName, str]] = set()
+    with stage.server.connect(stage.start) as connection:
+        for shape in stage.old:
+            if not shape.key:
+                continue
+            rows = contents(connection, shape)
+            after = later.get(shape.name)
+            there = contents(migrated, after) if after and after.key == shape.key else {}
+            if there:
+                rows = {key: row for key, row in rows.items() if key in there}
+            moved |= {
+                (shape.name, column)
+                for key, row in rows.items()
+                for column, value in there.get(key, {}).items()
+                if column in row and row[column] != value
+            }
+            stage.baseline[shape.name] = rows
+    stage.moved = frozenset(moved)
 
 
 def _own_faults(
@@ -193,11 +267,13 @@ def _own_faults(
 
 def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Server) -> None:
     """Run SQL statement by statement; InputError names the line that does not apply."""
-    for piece in split(sql):
+    pieces = split(sql)
+    for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
         if piece.kind not in ("statement", "broken"):
             continue
+        data = after.text if after is not None and after.kind == "copy_data" else None
         try:
-            _run(connection, piece.text)
+            _run(connection, piece.text, data)
         except psycopg.Error as error:
             at = place(sql, piece.start, origin)
             said = " ".join((error.diag.message_primary or str(error)).split())
@@ -212,8 +288,16 @@ def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Se
             raise InputError(f"{at}: does not apply: {said[:200]}") from None
 
 
-def _run(connection: psycopg.Connection, sql: str) -> None:
-    """Run one statement of a script whose tool may have run it in a transaction."""
+def _run(connection: psycopg.Connection, sql: str, data: str | None = None) -> None:
+    """Run one statement of a script whose tool may have run it in a transaction.
+
+    `data` are the lines after COPY … FROM STDIN, as in a dump.
+    """
+    if data is not None:
+        rows = re.sub(r"^\\\.[ \t\r]*\n?\Z", "", data.removeprefix("\n"), flags=re.MULTILINE)
+        with connection.cursor() as cursor, cursor.copy(_trusted(sql)) as copy:
+            copy.write(rows)
+        return
     try:
         connection.execute(_trusted(sql))
     except psycopg.errors.NoActiveSqlTransaction:  # LOCK TABLE, DECLARE …

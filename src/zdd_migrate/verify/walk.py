@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from zdd_migrate.model.plan import Plan
+from zdd_migrate.errors import InputError
+from zdd_migrate.model.plan import Law, Phase, Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 from zdd_migrate.plan.fingerprint import require_same_schema
 from zdd_migrate.postgres.servers import Server
@@ -13,8 +15,9 @@ from zdd_migrate.verify.blame import failures
 from zdd_migrate.verify.code import Code, Effort
 from zdd_migrate.verify.forward import walk_plan
 from zdd_migrate.verify.judge import Limits, Seen, doubtful, settle
+from zdd_migrate.verify.laws import broken, check_given
 from zdd_migrate.verify.plain import run_plain
-from zdd_migrate.verify.stage import set_up
+from zdd_migrate.verify.stage import Data, set_up
 from zdd_migrate.verify.versions import CodeVersion, Synthetic
 from zdd_migrate.verify.workers import Crew
 
@@ -29,18 +32,25 @@ def verify_plan(
     old: Sequence[CodeVersion] = (),
     new: Sequence[CodeVersion] = (),
     seed_sql: str | None = None,
+    data: Data = Data(),  # noqa: B008 - frozen
+    laws: Sequence[Law] = (),
     effort: Effort | None = None,
     limits: Limits | None = None,
     say: Say = lambda _: None,
 ) -> Verdict:
-    """Try a plan: made-up statements always, and the given code of both versions besides."""
+    """Try a plan: made-up statements always, and the given code of both versions besides.
+
+    `laws` are the users' own, looked at beside the plan's.
+    """
+    plan = replace(plan, laws=(*plan.laws, *laws))
 
     def walk() -> Bench:
         with Crew() as crew:
             bench = _bench(
-                crew, plan, schema_sql, server, (old, new), seed_sql, effort, limits, say
+                crew, plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
             )
             require_same_schema(plan, bench.stage.before)
+            _require_sense(bench, laws)
             walk_plan(bench)
             return bench
 
@@ -56,6 +66,8 @@ def verify_migration(
     old: Sequence[CodeVersion] = (),
     new: Sequence[CodeVersion] = (),
     seed_sql: str | None = None,
+    data: Data = Data(),  # noqa: B008 - frozen
+    laws: Sequence[Law] = (),
     effort: Effort | None = None,
     limits: Limits | None = None,
     say: Say = lambda _: None,
@@ -64,19 +76,21 @@ def verify_migration(
 
     Both are expected to work all the while, for that is what a deployment without downtime needs.
     """
-    plan = Plan("migration", "", {}, sources=tuple(sources))
+    plan = Plan("migration", "", {}, sources=tuple(sources), laws=tuple(laws))
 
     def walk() -> Bench:
         with Crew() as crew:
             bench = _bench(
-                crew, plan, schema_sql, server, (old, new), seed_sql, effort, limits, say
+                crew, plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
             )
+            _require_sense(bench, laws)
             database = server.create_database(template=bench.stage.start)
             bench.steady(database, "start", "old", expected=True, code=bench.code)
             say("running the migration under the old code's load")
             run_plain(bench, database, sources, in_transaction)
             for name in ("old", "new"):
                 bench.steady(database, "migration", name, expected=True, code=bench.code)
+            check_given(bench, database, "migration")
             return bench
 
     return _judged(walk, say)
@@ -103,6 +117,7 @@ def _bench(
     server: Server,
     given: tuple[Sequence[CodeVersion], Sequence[CodeVersion]],
     seed_sql: str | None,
+    data: Data,
     effort: Effort | None,
     limits: Limits | None,
     say: Say,
@@ -111,7 +126,14 @@ def _bench(
     say("building the starting schema and rows")
     code: dict[str, list[CodeVersion]] = {"old": list(given[0]), "new": list(given[1])}
     stage = set_up(
-        server, schema_sql, plan.sources, seed_sql=seed_sql, rows=effort.rows, crew=crew, given=code
+        server,
+        schema_sql,
+        plan.sources,
+        seed_sql=seed_sql,
+        rows=effort.rows,
+        crew=crew,
+        given=code,
+        data=data,
     )
     made_up = {
         name: Synthetic(
@@ -120,6 +142,17 @@ def _bench(
         for name, shapes in (("old", stage.old), ("new", stage.new))
     }
     return Bench(server, crew, stage, plan, Code(made_up, code), effort, limits or Limits(), say)
+
+
+def _require_sense(bench: Bench, laws: Sequence[Law]) -> None:
+    """A law that does not even hold before anything was changed says nothing about a change."""
+    with bench.server.connect(bench.stage.start) as connection:
+        for law in laws:
+            if law.since is not Phase.EXPAND:
+                continue
+            found = broken(connection, law)
+            if found:
+                raise InputError(f"the law {law.name!r} does not hold at the start: {found}")
 
 
 def _verdict(bench: Bench, seen: Seen) -> Verdict:

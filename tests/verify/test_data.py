@@ -1,0 +1,200 @@
+"""Rows made up from a schema, on a real server: they satisfy it, and they are not tame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from zdd_migrate.postgres.catalog import read_schema
+from zdd_migrate.postgres.servers import Server
+from zdd_migrate.verify.data import fill
+
+pytestmark = pytest.mark.pg
+SCHEMA = """
+CREATE TYPE mood AS ENUM ('sad', 'fine', 'glad');
+CREATE DOMAIN percent AS int NOT NULL CHECK (VALUE BETWEEN 0 AND 100);
+CREATE DOMAIN mail AS text CHECK (VALUE ~ '^[^@]+@[^@]+$');
+CREATE TABLE teams (id serial PRIMARY KEY, name varchar(20) NOT NULL UNIQUE);
+CREATE TABLE users (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email mail NOT NULL UNIQUE,
+  team int NOT NULL REFERENCES teams, boss bigint REFERENCES users,
+  age int CHECK (age >= 18 AND age < 120), mood mood NOT NULL, score percent,
+  state text NOT NULL CHECK (state IN ('new', 'old')), nick varchar(12), born date,
+  shout text GENERATED ALWAYS AS (upper(nick)) STORED,
+  price numeric(8,2) NOT NULL CHECK (price > 0), low int NOT NULL, high int NOT NULL,
+  CHECK (low <= high), CHECK (mood <> 'sad' OR state = 'old'));
+CREATE UNIQUE INDEX ON users (lower(email));
+CREATE TABLE badges (user_id bigint PRIMARY KEY REFERENCES users, text text);
+CREATE TABLE likes (a bigint REFERENCES users, b bigint REFERENCES users, PRIMARY KEY (a, b));
+CREATE TABLE events (id bigint NOT NULL, at date NOT NULL, note text, PRIMARY KEY (id, at))
+  PARTITION BY RANGE (at);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2030-01-01') TO ('2031-01-01');
+CREATE TABLE places (id int, land text) PARTITION BY LIST (land);
+CREATE TABLE places_1 PARTITION OF places FOR VALUES IN ('de', 'at');
+CREATE TABLE places_2 PARTITION OF places FOR VALUES IN ('ch');
+"""
+TABLES = ("teams", "users", "badges", "likes", "events", "places")
+
+
+def filled(connection: psycopg.Connection, seed: int = 0) -> list[str]:
+    """Make the tables and fill them."""
+    connection.execute(SCHEMA.encode())
+    schema = read_schema(connection)
+    wanted = [n for n in schema.tables if n.name in TABLES]
+    return fill(connection, schema, wanted, 2000, seed=seed)
+
+
+def one(connection: psycopg.Connection, query: str) -> Any:
+    """The only value of a query."""
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_rows_satisfy_all_that_the_schema_asks(connection: psycopg.Connection) -> None:
+    """Keys, foreign keys, uniqueness, CHECKs over several columns, domains, enums, partitions."""
+    notes = filled(connection)
+    counts = {t: one(connection, f"SELECT count(*) FROM {t}") for t in TABLES}
+
+    assert notes == []
+    assert counts["teams"] == counts["users"] == 2000
+    assert all(count >= 1500 for count in counts.values()), counts
+    assert one(connection, "SELECT count(*) FROM events_1") > 500
+    assert one(connection, "SELECT count(*) FROM events_2") > 500
+    assert one(connection, "SELECT count(*) FROM places_2") > 500
+
+
+def test_rows_are_not_tame(connection: psycopg.Connection) -> None:
+    """NULLs, limits and ends, the empty and the longest text, letters beyond ASCII, skew."""
+    filled(connection)
+
+    for condition in (
+        "age IS NULL",
+        "age = 18",
+        "age = 119",
+        "score = 0",
+        "score = 100",
+        "nick IS NULL",
+        "nick = ''",
+        "length(nick) = 12",
+        "nick LIKE '%ø%'",
+        "born = '9999-12-31'",
+        "mood = 'sad'",
+        "state = 'new'",
+    ):
+        assert one(connection, f"SELECT count(*) FROM users WHERE {condition}") > 0, condition
+    most = "SELECT max(n) FROM (SELECT count(*) n FROM users GROUP BY team) x"
+    assert one(connection, most) > 50
+
+
+def test_the_same_seed_gives_the_same_rows(pg_server: Server) -> None:
+    """And another gives others."""
+    digests = []
+    for seed in (0, 0, 1):
+        with pg_server.scratch_database() as name, pg_server.connect(name) as connection:
+            filled(connection, seed)
+            digest = "SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u"
+            digests.append(one(connection, digest))
+
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_what_cannot_be_made_up_is_said(connection: psycopg.Connection) -> None:
+    """With what to do about it."""
+    connection.execute("CREATE TABLE t (code text NOT NULL CHECK (code ~ '^[A-Z]{3}-[0-9]{7}$'))")
+    schema = read_schema(connection)
+
+    (note,) = fill(connection, schema, list(schema.tables), 100)
+
+    assert "no rows could be made up for public.t" in note
+    assert "--seed" in note
+
+
+def test_wild_values_are_left_out_where_the_migration_cannot_take_them(pg_server: Server) -> None:
+    """The ends of a type's range are no reason to fail a migration that narrows it."""
+    from zdd_migrate.verify.stage import set_up
+    from zdd_migrate.verify.workers import Crew
+
+    schema = "CREATE TABLE t (id bigserial PRIMARY KEY, n int, kept int)"
+    with Crew() as crew:
+        found = []
+        for migration in ("ALTER TABLE t ALTER n TYPE smallint", "ALTER TABLE t ADD x int"):
+            stage = set_up(
+                pg_server,
+                schema,
+                [migration],
+                seed_sql=None,
+                rows=500,
+                crew=crew,
+                given={"old": [], "new": []},
+            )
+            with pg_server.connect(stage.start) as connection:
+                found.append((one(connection, "SELECT max(n) FROM t"), stage.notes))
+
+    assert found == [(500, []), (2147483647, [])]
+
+
+def test_a_dump_with_copied_rows_is_a_seed(pg_server: Server) -> None:
+    """As pg_dump --data-only writes it, settings and all."""
+    from zdd_migrate.verify.stage import run_script
+
+    dump = (
+        "SET client_encoding = 'UTF8';\nSELECT pg_catalog.set_config('search_path', '', false);\n"
+        "COPY public.t (id, name) FROM stdin;\n1\tone; SELECT 'x\n2\t\\N\n\\.\n\n"
+        "SELECT pg_catalog.setval('public.t_id_seq', 2, true);\n"
+    )
+    with pg_server.scratch_database() as name, pg_server.connect(name) as connection:
+        connection.execute("CREATE TABLE t (id serial, name text)")
+        run_script(connection, dump, "seed.sql", pg_server)
+
+        assert one(
+            connection, "SELECT string_agg(coalesce(name, '-'), '|' ORDER BY id) FROM public.t"
+        ) == ("one; SELECT 'x|-")
+
+
+def test_a_sample_of_another_database_is_closed_and_masked(pg_server: Server) -> None:
+    """Every reference leads to a row; nothing that people wrote is left; the source is only read."""
+    from zdd_migrate.verify.sampling import Sample, copy_sample
+
+    schema_sql = """
+      CREATE TABLE towns (name text PRIMARY KEY, land text CHECK (land IN ('de', 'at')));
+      CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text UNIQUE,
+        town text NOT NULL REFERENCES towns, boss bigint REFERENCES users, bio jsonb, born date,
+        loud text GENERATED ALWAYS AS (upper(email)) STORED);
+      CREATE TABLE orders (id serial PRIMARY KEY, user_id bigint NOT NULL REFERENCES users);
+    """
+    rows = """
+      INSERT INTO towns SELECT 'Town ' || g, 'de' FROM generate_series(1, 50) g;
+      INSERT INTO users (email, town, boss, bio, born)
+        SELECT 'Ann' || g || '@firm.example', 'Town ' || 1 + g % 50, nullif(g - 1, 0), '{"a": 1}',
+          '2000-01-01' FROM generate_series(1, 3000) g;
+      INSERT INTO orders (user_id) SELECT 1 + g % 3000 FROM generate_series(1, 6000) g;
+      ANALYZE;
+    """
+    with pg_server.scratch_database() as source, pg_server.scratch_database() as copy:
+        with pg_server.connect(source) as connection:
+            connection.execute((schema_sql + rows).encode())
+            schema = read_schema(connection)
+            connection.execute(f'ALTER DATABASE "{source}" SET default_transaction_read_only = on')
+        with pg_server.connect(copy) as connection:
+            connection.execute(schema_sql.encode())
+            wanted = [n for n in schema.tables if n.name == "orders"]
+            notes = copy_sample(connection, Sample(pg_server.dsn(source), rows=40), schema, wanted)
+            for check in (
+                "SELECT count(*) FROM orders o LEFT JOIN users u ON u.id = o.user_id WHERE u.id IS NULL",
+                "SELECT count(*) FROM users u LEFT JOIN towns t ON t.name = u.town WHERE t.name IS NULL",
+                "SELECT count(*) FROM users WHERE boss NOT IN (SELECT id FROM users)",
+                "SELECT count(*) FROM users WHERE email LIKE '%firm%' OR bio <> '{}'",
+                "SELECT count(*) FROM towns WHERE name LIKE 'Town%'",
+                "SELECT count(*) FROM users WHERE email NOT LIKE '_%@%.%' OR loud <> upper(email)",
+            ):
+                assert one(connection, check) == 0, check
+            assert one(connection, "SELECT count(*) FROM orders") == 40
+            assert one(connection, "SELECT bool_and(land = 'de' ) FROM towns")
+            assert one(connection, "SELECT count(*) > 40 FROM users")
+            connection.execute("INSERT INTO orders (user_id) SELECT id FROM users LIMIT 3")
+
+    assert "40 of public.orders" in notes[0]
