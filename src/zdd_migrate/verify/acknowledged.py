@@ -69,11 +69,13 @@ def compare(
     ledger: Ledger,
     shapes: Sequence[Shape],
     filled: frozenset[tuple[QName, str]] = frozenset(),
+    restless: frozenset[tuple[QName, str]] = frozenset(),
 ) -> tuple[int, int, str]:
     """Acknowledged rows against the tables, as `shapes` see them: (missing, differing, an example).
 
     Columns and keys that these shapes do not have are left out of the comparison, and so are NULLs
-    in columns of `filled`, which the plan is meant to fill.
+    in columns of `filled`, which the plan is meant to fill, and columns of `restless`, which the
+    users' own triggers change behind whoever writes.
     """
     by_name = {shape.name: shape for shape in shapes}
     written: dict[QName, dict[tuple[str | None, ...], Row]] = {}
@@ -94,11 +96,26 @@ def compare(
                 missing += 1
                 example = example or f"{table} {dict(zip(shape.key, key, strict=True))} is gone"
                 continue
-            wrong = differences_of(table, row, found, shape, filled)
+            kept = {c: v for c, v in row.items() if (table, c) not in restless}
+            wrong = differences_of(table, kept, found, shape, filled)
             if wrong:
                 differing += 1
                 example = example or wrong
     return missing, differing, example
+
+
+def restless_columns(
+    connection: psycopg.Connection, ledger: Ledger, shapes: Sequence[Shape]
+) -> set[tuple[QName, str]]:
+    """Columns that do not keep what was written, where nothing was changed at all."""
+    found: set[tuple[QName, str]] = set()
+    there = {s.name: (s, contents(connection, s)) for s in shapes if s.key}
+    for (table, key), row in ledger.snapshot().items():
+        shape, rows = there.get(table, (None, {}))
+        for column, value in row.items():
+            if shape and column not in shape.key and rows.get(key, row).get(column, value) != value:
+                found.add((table, column))
+    return found
 
 
 def contents(connection: psycopg.Connection, shape: Shape) -> dict[tuple[str | None, ...], Row]:

@@ -125,11 +125,30 @@ def _insert(source: _Source, rows: int, start: int = 1) -> str:
     )
     where = " AND ".join(_conditions(source, made)) or "true"
     spare = rows * _SPARE if rows > 1 else 1
+    candidates = (
+        f"SELECT {values}{given}, g AS zdd_g FROM generate_series({start}, {start + spare - 1}) g "
+        "OFFSET 0"
+    )
+    keys = _whole_keys(source, made)
+    firsts = "".join(
+        f", row_number() OVER (PARTITION BY {', '.join(map(quote_ident, key))} ORDER BY zdd_g) "
+        f"AS zdd_u{n}"
+        for n, key in enumerate(keys)
+    )
+    once = " AND ".join(f"x.zdd_u{n} = 1" for n in range(len(keys))) or "true"
     return (
-        f"INSERT INTO {name} ({columns}) SELECT {outer} FROM (SELECT {values}{given} "
-        f"FROM generate_series({start}, {start + spare - 1}) g OFFSET 0) x WHERE {where} LIMIT {rows} "
+        f"INSERT INTO {name} ({columns}) SELECT {outer} FROM (SELECT x.*{firsts} "
+        f"FROM ({candidates}) x WHERE {where} OFFSET 0) x WHERE {once} LIMIT {rows} "
         "ON CONFLICT DO NOTHING"
     )
+
+
+def _whole_keys(source: _Source, made: dict[str, str]) -> list[tuple[str, ...]]:
+    """Unique keys, also those that are still to come, all of whose columns are made up."""
+    table = source.table
+    keys = [c.columns for c in table.constraints if c.kind in ("unique", "primary_key")]
+    keys += [i.keys for i in source.schema.indexes_of(table.name) if i.unique]
+    return [key for key in dict.fromkeys(map(tuple, keys)) if key and set(key) <= set(made)]
 
 
 def _conditions(source: _Source, made: dict[str, str]) -> list[str]:

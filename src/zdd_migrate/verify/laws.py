@@ -38,6 +38,7 @@ def check_unharmed(bench: Bench, database: str, phase: str) -> None:
     if any(version.depth == "command" for one in bench.code.given.values() for version in one):
         return
     shapes = bench.stage.new if phase == Phase.CONTRACT.value else bench.stage.old
+    still = bench.stage.moved | bench.stage.restless
     gone = changed = 0
     example = ""
     with bench.server.connect(database) as connection:
@@ -56,7 +57,7 @@ def check_unharmed(bench: Bench, database: str, phase: str) -> None:
                     gone += 1
                     example = example or f"{shape.name} {key} is gone"
                     continue
-                kept = {c: v for c, v in row.items() if (shape.name, c) not in bench.stage.moved}
+                kept = {c: v for c, v in row.items() if (shape.name, c) not in still}
                 wrong = differences_of(shape.name, kept, found, shape, bench.filled)
                 changed += bool(wrong)
                 example = example or wrong
@@ -91,7 +92,9 @@ def _ledger(
 ) -> None:
     law = f"no write acknowledged to {name} code is lost"
     try:
-        missing, differing, example = compare(connection, ledger, shapes, bench.filled)
+        missing, differing, example = compare(
+            connection, ledger, shapes, bench.filled, bench.stage.restless
+        )
     except psycopg.Error as error:
         said = " ".join(str(error).split())[:200]
         bench.laws.append(LawResult(law, phase, False, 1, said))
@@ -123,7 +126,9 @@ def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple
     total, example = 0, ""
     for ledger in [kept for name in ("old", "new") for _, kept in code.ledgers(name)]:
         try:
-            missing, differing, one = compare(connection, ledger, bench.stage.old, bench.filled)
+            missing, differing, one = compare(
+                connection, ledger, bench.stage.old, bench.filled, bench.stage.restless
+            )
         except psycopg.Error as error:
             return 1, f"the rows cannot be compared: {' '.join(str(error).split())[:120]}"
         total += missing + differing
