@@ -58,7 +58,7 @@ def shapes(schema: Schema, tables: Iterable[QName], other: Schema | None = None)
     for name in tables:
         table = schema.tables.get(name)
         if table is not None and table.kind != "foreign" and table.columns:
-            shape = _shape(schema, table)
+            shape = _shape(schema, table, _keys_to_come(table, other))
             nulls = _nullable(table, other.tables.get(name) if other is not None else None)
             out.append(replace(shape, nulls=nulls))
     return out
@@ -128,7 +128,17 @@ def _with_referencing(schema: Schema, names: set[QName]) -> list[QName]:
     return sorted(n for n in found if schema.tables[n].parent is None)
 
 
-def _shape(schema: Schema, table: Table) -> Shape:
+def _keys_to_come(table: Table, other: Schema | None) -> list[tuple[str, ...]]:
+    """Unique keys that only the other version's schema has, over columns that are here too."""
+    later = other.tables.get(table.name) if other is not None else None
+    if other is None or later is None:
+        return []
+    keys = [c.columns for c in later.constraints if c.kind in ("unique", "primary_key")]
+    keys += [i.keys for i in other.indexes_of(table.name) if i.unique]
+    return [tuple(key) for key in keys if key and all(table.column(k) for k in key)]
+
+
+def _shape(schema: Schema, table: Table, to_come: list[tuple[str, ...]]) -> Shape:
     writable = tuple(c for c in table.columns if c.generated is None and c.identity != "always")
     uniques = [c.columns for c in table.constraints if c.kind in ("primary_key", "unique")]
     uniques += [
@@ -142,6 +152,8 @@ def _shape(schema: Schema, table: Table) -> Shape:
     ]
     uniques_to_keep = [
         *uniques,
+        # rows of this version must not break what the migration is about to ask
+        *to_come,
         # a partial one cannot be named in ON CONFLICT, but no row may break it either
         *(
             i.keys
