@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -420,6 +421,26 @@ def test_a_running_service_is_called_over_http(
     assert failed.judgement is Judgement.FAIL
     assert {e.sqlstate for e in errors} == {"42703"}
     assert not [m for m in marks if running(str(tmp_path), m)]
+
+
+def test_a_script_for_psql_is_a_program(
+    tmp_path: Path, pg_server: Server, stack: ExitStack
+) -> None:
+    """It finds the database by libpq's variables, and its errors by psql's name in the log."""
+    psql = shutil.which("psql")
+    if psql is None:
+        pytest.skip("no psql here")
+    (tmp_path / "smoke.sql").write_text("SELECT user_name FROM users LIMIT 1;\n")
+    wanted = Settings(command="psql -q -v ON_ERROR_STOP=1 -f smoke.sql")
+    old = versions("old", wanted, tmp_path, stack)
+
+    verdict = plain(pg_server, old=old)
+    errors = [e for t in of(verdict, "old command", "migration") for e in t.errors]
+
+    assert [t.outcome for t in of(verdict, "old command", "start")] == ["works"]
+    assert [(e.sqlstate, e.statement) for e in errors] == [
+        ("42703", "SELECT user_name FROM users LIMIT 1;")
+    ]
 
 
 def running(directory: str, mark: str) -> list[int]:

@@ -134,7 +134,10 @@ def _keys_to_come(table: Table, other: Schema | None) -> list[tuple[str, ...]]:
     if other is None or later is None:
         return []
     keys = [c.columns for c in later.constraints if c.kind in ("unique", "primary_key")]
-    keys += [i.keys for i in other.indexes_of(table.name) if i.unique]
+    for index in other.indexes_of(table.name):
+        if index.unique:
+            plain = all(later.column(k) for k in index.keys)
+            keys.append(index.keys if plain else tuple(sorted(index.columns)[:1]))
     return [tuple(key) for key in keys if key and all(table.column(k) for k in key)]
 
 
