@@ -205,6 +205,16 @@ class AddColumn(Operation):
         if self.if_not_exists and table is not None and table.column(self.column) is not None:
             draft.note(f"{self.column} of {relation} is there already")
             return
+        start = draft.start.tables.get(draft.present(relation))
+        there = start.column(self.column) if start is not None else None
+        if there is not None and table is not None and table.column(self.column) is None:
+            draft.refuse(
+                f"{relation}.{self.column} is dropped and added anew under the same name: old code's "
+                "values and new code's cannot stand side by side in it",
+                "ALTER COLUMN … TYPE … USING, which keeps both in step; or give the new column another "
+                "name",
+            )
+            return
         if not self._plannable(draft, relation):
             return
         d = self.definition
