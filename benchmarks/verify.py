@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import threading
@@ -27,7 +26,8 @@ from zdd_migrate.cli.demo import copy_story, plan_story
 from zdd_migrate.postgres.servers import server
 from zdd_migrate.verify.children.loop import Report
 
-_STATEMENTS = 3000
+#: short rounds in turn, the best of each counting: what else runs on the machine then matters least
+_STATEMENTS, _ROUNDS = 400, 120
 _UPDATE = "UPDATE users SET user_name = user_name WHERE id = %s"
 
 
@@ -79,13 +79,13 @@ def _recorder(schema: str) -> None:
         reading, writing = os.pipe()
         threading.Thread(target=_drain, args=(reading,), daemon=True).start()
         report = Report(writing)
-        for _ in range(5):
+        for _ in range(_ROUNDS):
             for name, tell in (("bare", _silent), ("recorded", report.ran)):
                 rates[name].append(_rate(connection.execute, tell))
         os.close(writing)
-    bare = statistics.median(rates["bare"])
+    bare = max(rates["bare"])
     for name, values in rates.items():
-        rate = statistics.median(values)
+        rate = max(values)
         print(f"| {name} | {rate:,.0f} | {rate / bare:.2f} |")
 
 
