@@ -66,7 +66,7 @@ class AlterColumnType(Operation):
             scans = {i.table: "its indexes on the column are built anew" for i in touched}
         error = None
         if table is not None and column is not None:
-            error = self._dependents(at.schema, relation, table)
+            error = self._dependents(at.schema, relation, table, at.pg)
             error = error or self._refused(at.schema, relation, table, column)
             if parse_type(column.type) != parse_type(self.type):
                 owned = owned_sequences(at.schema, relation, self.column)
@@ -123,7 +123,7 @@ class AlterColumnType(Operation):
         new = re.sub(r"[\s()\"]", "", self.type).lower()
         return text == name or text == f"{name}::{new}" or text == f"cast{name}as{new}"
 
-    def _dependents(self, schema: Schema, relation: QName, table: Table) -> PgError | None:
+    def _dependents(self, schema: Schema, relation: QName, table: Table, pg: int) -> PgError | None:
         for view in schema.views_on(relation, self.column):
             return PgError(
                 "0A000", f"cannot alter type of a column used by a view or rule ({view.name.name})"
@@ -131,7 +131,8 @@ class AlterColumnType(Operation):
         for other in table.columns:
             if other.generation is not None and self.column in analyse(other.generation).names:
                 return PgError(
-                    "0A000", f"cannot alter type of a column used by generated column {other.name}"
+                    "0A000" if pg >= 15 else "42601",
+                    f"cannot alter type of a column used by generated column {other.name}",
                 )
         for publication in schema.publications.values():
             if (relation, self.column) in publication.filters:

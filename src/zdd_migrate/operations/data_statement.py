@@ -50,6 +50,8 @@ class DataStatement(Operation):
 
     def effects(self, at: Situation) -> Effects:
         """ROW EXCLUSIVE on what is written, ACCESS SHARE on what is read."""
+        if self.verb == "merge" and at.pg < 15:
+            return Effects(error=PgError("42601", "MERGE needs Postgres 15"))
         unfilled = self._unfilled(at)
         if unfilled is not None:
             return Effects(error=unfilled)
