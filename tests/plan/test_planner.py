@@ -88,7 +88,7 @@ def test_a_comment_is_an_answer() -> None:
 @pytest.mark.parametrize(
     ("migration", "reason"),
     [
-        ("ALTER TABLE users ALTER COLUMN id TYPE int", "primary key"),
+        ("ALTER TABLE orders ALTER COLUMN note TYPE int USING note::int", "42804"),
         ("TRUNCATE users", "for good"),
         ("ALTER TABLE users ADD EXCLUDE USING gist (age WITH =)", "exclusion"),
         ("ALTER TABLE users ADD COLUMN g int GENERATED ALWAYS AS (age + 1) STORED", "stored"),

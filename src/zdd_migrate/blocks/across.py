@@ -287,6 +287,7 @@ def plan_lookup(draft: Draft, lookup: Lookup) -> None:
             old=(Side(lookup.value, lookup.value_type, down),),
             new=(Side(lookup.reference, lookup.id_type, up),),
             final=((lookup.value, own("old", lookup.value)),),
+            drops=(lookup.value,),
             finally_=(f"DROP FUNCTION {function}({lookup.value_type})",),
             why=f"keep {lookup.value} and {lookup.reference} of {lookup.table.name} in step",
         )

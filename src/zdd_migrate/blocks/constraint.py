@@ -5,6 +5,7 @@ Whatever restricts what old code may write waits for contract.
 
 from __future__ import annotations
 
+from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.partitioned import (
@@ -15,7 +16,6 @@ from zdd_migrate.blocks.partitioned import (
     rebuild,
 )
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
-from zdd_migrate.blocks.twin import make_not_null
 from zdd_migrate.grammar.constraints import ConstraintDefinition
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -263,7 +263,7 @@ def _unique(
 
 def _duplicates_gate(draft: Draft, table: QName, made: Constraint, phase: Phase) -> str:
     """No two rows may share the key's value; gives its columns as SQL."""
-    names = [quote_ident(draft.column(table, c)) for c in made.columns]
+    names = [quote_ident(draft.column(table, c, phase)) for c in made.columns]
     columns = ", ".join(names)
     given = " AND ".join(f"{n} IS NOT NULL" for n in names)
     where = "" if made.nulls_not_distinct else f"WHERE {given} "
@@ -323,7 +323,7 @@ def key_shape(made: Constraint) -> IndexShape:
 
 def _index_again(draft: Draft, table: QName, index: str, drop: str) -> tuple[str, ...]:
     """The index that a constraint took over: built anew before dropping the constraint drops it."""
-    from zdd_migrate.blocks.twin import index_copy_sql
+    from zdd_migrate.blocks.copies import index_copy_sql
 
     home = draft.present(table)
     known = draft.start.indexes.get(home.sibling(index))

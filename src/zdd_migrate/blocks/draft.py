@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from zdd_migrate.model.schema import Schema, Table
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.sync import Sync
+    from zdd_migrate.blocks.twin import Twin
 
 #: lock timeout of a step that locks out readers or writers only for an instant
 BRIEF_MS = 2000
@@ -34,10 +36,9 @@ PATIENT_MS = 0
 
 @dataclass(slots=True)
 class _Later:
-    """A step whose text is known only when every operation has been heard."""
+    """Steps that are known only when every operation has been heard: `add` adds them."""
 
-    table: QName
-    part: str
+    add: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -64,10 +65,11 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     alternatives: list[str] = field(default_factory=list)
     touches: dict[QName, None] = field(default_factory=dict)
-    #: tables and columns under the name they physically have until contract:
-    #: final name -> present name
+    #: tables under the name they physically have until contract: final name -> present name
     present_tables: dict[QName, QName] = field(default_factory=dict)
-    present_columns: dict[tuple[QName, str], str] = field(default_factory=dict)
+    #: columns that are copied, by table and the name that the plain migration has got to
+    twins: dict[tuple[QName, str], Twin] = field(default_factory=dict)
+    planned_twins: list[Twin] = field(default_factory=list)
     syncs: dict[QName, list[Sync]] = field(default_factory=dict)
     #: old code is sure to fail once contract is done, or only where it writes what is forbidden
     breaks_old: bool = False
@@ -79,11 +81,13 @@ class Draft:
     replaced: frozenset[tuple[str, QName, str]] = frozenset()
     #: everything it drops by name, likewise
     dropped: frozenset[tuple[str, QName, str]] = frozenset()
+    _written: dict[int, tuple[Phase, int]] = field(default_factory=dict)
     #: identities of operations whose rows are kept up to date by other steps of the plan
     accounted: set[int] = field(default_factory=set)
     #: columns that a trigger fills already
     filled: set[tuple[QName, str]] = field(default_factory=set)
-    _written: dict[int, tuple[Phase, int]] = field(default_factory=dict)
+    _staying: set[int] = field(default_factory=set)
+    _last: list[_Later] = field(default_factory=list)
     _steps: dict[Phase, list[Step | _Later]] = field(
         default_factory=lambda: {phase: [] for phase in Phase}
     )
@@ -105,9 +109,18 @@ class Draft:
         """The present name of a table, quoted for SQL."""
         return quote_qname(self.present(table))
 
-    def column(self, table: QName, column: str) -> str:
-        """The name a column physically has before contract."""
-        return self.present_columns.get((table, column), column)
+    def column(self, table: QName, column: str, phase: Phase = Phase.EXPAND) -> str:
+        """The name under which the column that old code knows is reached in a phase.
+
+        A renamed column has its old name until contract; one that changes its type has in contract
+        made room for its twin already.
+        """
+        twin = self.twins.get((table, column))
+        return column if twin is None or phase is Phase.CONTRACT else twin.old.name
+
+    def copied(self, table: QName, columns: Iterable[str]) -> bool:
+        """Whether one of `columns` is a copy until contract: what is built on it, is built there."""
+        return any((table, column) in self.twins for column in columns)
 
     def table(self, name: QName | None) -> Table | None:
         """The table as the schema before this operation has it; None when nobody knows it."""
@@ -182,6 +195,11 @@ class Draft:
                 "rename it in one migration, and do this in the next",
             )
             return
+        if phase is Phase.EXPAND and (copy := self._names_a_copy(self.statement)) is not None:
+            phase = Phase.CONTRACT
+            self.note(
+                f"what is built on {copy} comes at contract: the column has its name only then"
+            )
         at = self._written.get(self.number)
         if at is not None:
             known = self._steps[at[0]][at[1]]
@@ -208,13 +226,24 @@ class Draft:
             transactional=transactional,
         )
 
+    def _names_a_copy(self, text: str) -> str | None:
+        """A copied column that a statement names together with its table, by its final name."""
+        words = set(re.findall(r"[\w$]+", text))
+        for table, column in self.twins:
+            if {*re.findall(r"[\w$]+", f"{table.name} {column}")} <= words:
+                return f"{table.name}.{column}"
+        return None
+
     def leave(self, key: str, what: str) -> None:
         """Say that undo leaves something: `key` as the catalog comparison names the object."""
         self.leaves[key] = what
 
-    def step(self, phase: Phase, step: Step) -> None:
-        """Add a ready-made step (its id is given by `finish`)."""
+    def step(self, phase: Phase, step: Step, *, stays: bool = False) -> None:
+        """Add a ready-made step (its id is given by `finish`). `stays` keeps it in its place among
+        the others even where it cannot be undone."""
         self._steps[phase].append(step)
+        if stays:
+            self._staying.add(id(step))
 
     def backfill(
         self,
@@ -252,20 +281,20 @@ class Draft:
         """Add a condition: `query` must return no row before what follows."""
         self._steps[phase].append(Gate(id="", query=query, message=message, why=why))
 
-    def sync(self, sync: Sync) -> None:
-        """Keep two shapes of a row in step; all syncs of a table share one trigger.
+    def later(self, phase: Phase, add: Callable[[], None]) -> None:
+        """Keep a place in a phase for steps that `add` adds once every operation has been heard."""
+        self._steps[phase].append(_Later(add))
 
-        The first sync of a table reserves the places of the table's combined steps: the one that
-        adds columns and trigger (expand), the one that swaps names (contract) and the one that
-        drops what is left (contract, no way back).
-        """
-        known = self.syncs.setdefault(sync.table, [])
-        if not known:
-            self._steps[Phase.EXPAND].append(_Later(sync.table, "expand"))
-            self._steps[Phase.CONTRACT].append(_Later(sync.table, "swap"))
-            self._steps[Phase.CONTRACT].append(_Later(sync.table, "drop"))
-            self.needs_release = True
-        known.append(sync)
+    def last(self, add: Callable[[], None]) -> None:
+        """Like `later`, at the very end of migrate: when every row has been filled."""
+        self._last.append(_Later(add))
+
+    def sync(self, sync: Sync) -> None:
+        """Keep two shapes of a row in step; all syncs of a table share one trigger."""
+        from zdd_migrate.blocks.sync import reserve
+
+        reserve(self, sync.table)
+        self.syncs[sync.table].append(sync)
 
     def ask(self, about: str, ask: str, answer_with: str) -> None:
         """Add a question; the plan is not written until it is answered."""
@@ -297,19 +326,11 @@ class Draft:
 
         A release is added when something waits for new code: a contract step or a sync.
         """
-        from zdd_migrate.blocks.sync import render
-
-        out: dict[Phase, list[Step]] = {phase: [] for phase in Phase}
-        for phase in Phase:
-            for step in self._steps[phase]:
-                if isinstance(step, _Later):
-                    out[phase].extend(render(self, step.table, step.part))
-                else:
-                    out[phase].append(step)
+        self._steps[Phase.MIGRATE].extend(self._last)
+        out = {phase: self._heard(phase) for phase in Phase}
         contract = out[Phase.CONTRACT]
-        out[Phase.CONTRACT] = [s for s in contract if s.undo is not None] + [
-            s for s in contract if s.undo is None
-        ]
+        hard = [s for s in contract if s.undo is None and id(s) not in self._staying]
+        out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)] + hard
         if out[Phase.CONTRACT] or self.needs_release:
             out[Phase.SWITCH].append(
                 Release(
@@ -325,6 +346,19 @@ class Draft:
             )
             for phase, steps in out.items()
         }
+
+    def _heard(self, phase: Phase) -> list[Step]:
+        """A phase's steps, those that had to wait for the last operation in their places."""
+        out: list[Step] = []
+        for step in self._steps[phase]:
+            if not isinstance(step, _Later):
+                out.append(step)
+                continue
+            kept, self._steps = self._steps, {each: [] for each in Phase}
+            step.add()
+            out.extend(s for s in self._steps[phase] if not isinstance(s, _Later))
+            self._steps = kept
+        return out
 
 
 def _texts(statements: str | Sequence[str]) -> tuple[str, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit, own
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.blocks.sync import differs
-from zdd_migrate.blocks.twin import make_not_null
 from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName

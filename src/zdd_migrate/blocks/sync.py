@@ -9,14 +9,16 @@ upserts and constraints see both shapes, and it is named to fire last, after use
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Sql, Step
+from zdd_migrate.model.plan import Phase, Sql
 
 #: types without an equality operator: compared by their text
 _NO_EQUALITY = ("json", "xml", "point", "polygon", "box", "path", "lseg", "line", "circle")
@@ -35,13 +37,13 @@ class Side:
 class Sync:
     """Old columns and new columns of one table that say the same thing.
 
-    `old` and `new` are the two shapes: each side's expression reads columns of the other one
+    `old` and `new` are the two shapes (none where a sync has only statements to add): each side's expression reads columns of the other one
     (`up` computes the new, `down` the old). `add` are the ADD COLUMN clauses of new columns
-    (`ADD COLUMN username varchar(255)`), empty where they exist already. `final` maps physical
-    column names to the name they get at contract: new columns that take over an old name, old
-    columns that go to their tombstone. `finally_` are statements of the last, irreversible step
-    after the old columns are dropped (renaming indexes, setting the default). `swap` and
-    `unswap` are more statements of the reversible contract step, and their undo.
+    (`ADD COLUMN username varchar(255)`), empty where they exist already; `after_add` statements
+    that follow. `final` maps physical column names to the name they get at contract: those that
+    take over a name, and those that go to their tombstone. `drops` are the columns (their names
+    before contract) that the last, irreversible step drops; `before_drop` and `finally_` are
+    statements of that step, before and after they are dropped.
     """
 
     table: QName
@@ -50,15 +52,44 @@ class Sync:
     add: tuple[str, ...] = ()
     after_add: tuple[str, ...] = ()
     final: tuple[tuple[str, str], ...] = ()
-    swap: tuple[str, ...] = ()
-    unswap: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
+    before_drop: tuple[str, ...] = ()
     finally_: tuple[str, ...] = ()
     why: str = ""
-    drop_old: bool = True
     #: types that get other names when the columns do: expressions of the table name them
     renamed_types: tuple[tuple[QName, QName], ...] = ()
-    #: columns of `new` whose value alone may be NULL in a complete row: see `_insert_branch`
-    nullable_new: frozenset[str] = field(default_factory=frozenset)
+    #: old columns that must not be NULL and have no default: a row that new code leaves empty gets
+    #: what `down` makes of that
+    required: tuple[str, ...] = ()
+    #: whether the swap can be undone while new code runs
+    returns: bool = True
+
+
+def reserve(draft: Draft, table: QName) -> None:
+    """Keep the places of a table's combined steps, once: the one that adds columns and trigger
+    (expand), the one that swaps names (contract), and the one that drops what is left (contract,
+    no way back).
+    """
+    if table in draft.syncs:
+        return
+    draft.syncs[table] = []
+    draft.needs_release = True
+
+    def add(part: Callable[[Draft, QName, Sequence[Sync]], Sql]) -> Callable[[], None]:
+        def step() -> None:
+            from zdd_migrate.blocks.twin import all_syncs
+
+            found = all_syncs(draft, table)
+            if found and (part is not _swap or any(sync.final for sync in found)):
+                draft.step(
+                    Phase.EXPAND if part is _expand else Phase.CONTRACT, part(draft, table, found)
+                )
+
+        return step
+
+    draft.later(Phase.EXPAND, add(_expand))
+    draft.later(Phase.CONTRACT, add(_swap))
+    draft.later(Phase.CONTRACT, add(_drop))
 
 
 def function_name(table: QName) -> str:
@@ -78,17 +109,21 @@ def differs(left: str, right: str, type_: str) -> str:
     return f"{left} IS DISTINCT FROM {right}"
 
 
-def function_sql(table: QName, syncs: Sequence[Sync], *, swapped: bool = False) -> str:
+def function_sql(
+    table: QName, syncs: Sequence[Sync], columns: frozenset[str], *, swapped: bool = False
+) -> str:
     """CREATE OR REPLACE FUNCTION for all syncs of a table.
 
-    `swapped` writes it for the names that columns have after the contract's swap.
+    `columns` are the table's columns as they are called before contract; `swapped` writes it for
+    the names that they have after the contract's swap.
     """
     if swapped:
         renamed = {
             quote_qname(was): quote_qname(now) for sync in syncs for was, now in sync.renamed_types
         }
         syncs = [_retyped(sync, renamed) for sync in syncs] if renamed else syncs
-    body = "\n".join(_block(table, sync, swapped=swapped) for sync in syncs)
+    row = _Row(table, columns, dict(p for s in syncs for p in s.final) if swapped else {})
+    body = "\n".join(_block(sync, row) for sync in syncs if sync.new)
     path = ", ".join(dict.fromkeys(("pg_catalog", quote_ident(table.schema or "public"), "public")))
     return (
         f"CREATE OR REPLACE FUNCTION {function_name(table)}() RETURNS trigger\n"
@@ -108,31 +143,65 @@ def _retyped(sync: Sync, renamed: dict[str, str]) -> Sync:
     return replace(sync, old=tuple(map(side, sync.old)), new=tuple(map(side, sync.new)))
 
 
-def _block(table: QName, sync: Sync, *, swapped: bool) -> str:
-    names = dict(sync.final) if swapped else {}
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The row that a trigger sees. `names` maps columns' names before contract to those now."""
 
-    def at(column: str) -> str:
-        return quote_ident(names.get(column, column))
+    table: QName
+    columns: frozenset[str]
+    names: dict[str, str]
 
-    up = [_assign(table, sync, side, names) for side in sync.new]
-    down = [_assign(table, sync, side, names) for side in sync.old]
-    new_given = " OR ".join(f"NEW.{at(s.column)} IS NOT NULL" for s in sync.new)
+    def at(self, column: str) -> str:
+        """A column's name now, quoted."""
+        return quote_ident(self.names.get(column, column))
+
+    def value(self, expression: str, others: frozenset[str]) -> str:
+        """SQL for an expression over the row; a bare column is copied.
+
+        The row is given the table's own name, so `lower(users.name)` reads as the user wrote it.
+        After the swap it is renamed back column by column: the expression never changes.
+        """
+        bare = [c for c in others if quote_ident(c) == expression]
+        if bare:
+            return f"NEW.{self.at(bare[0])}"
+        row = "NEW.*"
+        if self.names:
+            read = (analyse(expression).names & self.columns) | others
+            row = ", ".join(f"NEW.{self.at(c)} AS {quote_ident(c)}" for c in sorted(read))
+        return f"(SELECT {expression} FROM (SELECT {row}) AS {quote_ident(self.table.name)})"
+
+
+def _block(sync: Sync, row: _Row) -> str:
+    others = frozenset(s.column for s in (*sync.old, *sync.new))
+
+    def value(side: Side) -> str:
+        return row.value(side.expression, others)
+
+    up = [f"NEW.{row.at(s.column)} := {value(s)};" for s in sync.new]
+    down = [f"NEW.{row.at(s.column)} := {value(s)};" for s in sync.old]
+    new_given = " OR ".join(f"NEW.{row.at(s.column)} IS NOT NULL" for s in sync.new)
     new_changed = " OR ".join(
-        differs(f"NEW.{at(s.column)}", f"OLD.{at(s.column)}", s.type) for s in sync.new
+        differs(f"NEW.{row.at(s.column)}", f"OLD.{row.at(s.column)}", s.type) for s in sync.new
     )
     # a new value that already follows from the old one asks nothing of it: so a backfill, or a
     # client that writes both, never runs a lossy `down` over the original
-    disagrees = " OR ".join(
-        differs(f"NEW.{at(s.column)}", _value(table, sync, s, names), s.type) for s in sync.new
-    )
+    disagrees = " OR ".join(differs(f"NEW.{row.at(s.column)}", value(s), s.type) for s in sync.new)
     old_changed = " OR ".join(
-        differs(f"NEW.{at(s.column)}", f"OLD.{at(s.column)}", s.type) for s in sync.old
+        differs(f"NEW.{row.at(s.column)}", f"OLD.{row.at(s.column)}", s.type) for s in sync.old
     )
-    new_missing = " AND ".join(f"NEW.{at(s.column)} IS NULL" for s in sync.new)
+    new_missing = " AND ".join(f"NEW.{row.at(s.column)} IS NULL" for s in sync.new)
+    empty: list[str] = []
+    if sync.required:
+        lacking = " AND ".join(f"NEW.{row.at(c)} IS NULL" for c in sync.required)
+        empty = [
+            f"    IF NOT ({new_given}) AND {lacking} THEN",
+            *(f"      {line}" for line in down),
+        ]
     return "\n".join(
         [
             "  IF TG_OP = 'INSERT' THEN",
-            f"    IF NOT ({new_given}) THEN",
+            *empty,
+            f"    {'ELSIF' if empty else 'IF'} NOT ({new_given}) THEN",
             *(f"      {line}" for line in up),
             f"    ELSIF {disagrees} THEN",
             *(f"      {line}" for line in down),
@@ -146,64 +215,25 @@ def _block(table: QName, sync: Sync, *, swapped: bool) -> str:
     )
 
 
-def _assign(table: QName, sync: Sync, side: Side, names: dict[str, str]) -> str:
-    target = f"NEW.{quote_ident(names.get(side.column, side.column))}"
-    return f"{target} := {_value(table, sync, side, names)};"
+def _columns(draft: Draft, table: QName, syncs: Sequence[Sync]) -> frozenset[str]:
+    known = draft.start.tables.get(draft.present(table))
+    there = {c.name for c in known.columns} if known is not None else set()
+    return frozenset(there | {s.column for sync in syncs for s in (*sync.old, *sync.new)})
 
 
-def _value(table: QName, sync: Sync, side: Side, names: dict[str, str]) -> str:
-    """SQL for a side's value; a bare column is copied, anything else computed over the row.
-
-    The row is given the table's own name, so `lower(users.name)` reads as the user wrote it. After
-    the swap the row is renamed back column by column, so the expression never changes.
-    """
-    others = {s.column for s in (*sync.old, *sync.new)}
-    if side.expression in {quote_ident(c) for c in others}:
-        source = next(c for c in others if quote_ident(c) == side.expression)
-        return f"NEW.{quote_ident(names.get(source, source))}"
-    row = "NEW.*"
-    if names:
-        row = ", ".join(
-            [
-                "NEW.*",
-                *(f"NEW.{quote_ident(now)} AS {quote_ident(was)}" for was, now in names.items()),
-            ]
-        )
-        inverse = set(names.values())
-        if inverse & set(names):  # a new column took an old name: NEW.* would be ambiguous
-            row = ", ".join(
-                f"NEW.{quote_ident(names.get(c, c))} AS {quote_ident(c)}" for c in sorted(others)
-            )
-    alias = quote_ident(table.name)
-    return f"(SELECT {side.expression} FROM (SELECT {row}) AS {alias})"
-
-
-def render(draft: object, table: QName, part: str) -> list[Step]:
-    """The combined step of a table's syncs: `part` is expand, swap or drop."""
-    from zdd_migrate.blocks.draft import Draft
-
-    assert isinstance(draft, Draft)
-    syncs = draft.syncs[table]
+def _expand(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     present = draft.present(table)
-    if part == "expand":
-        return [_expand(present, syncs)]
-    if not any(sync.drop_old for sync in syncs):
-        return []
-    return [_swap(present, syncs)] if part == "swap" else [_drop(present, syncs)]
-
-
-def _expand(table: QName, syncs: Sequence[Sync]) -> Sql:
-    name = quote_qname(table)
+    name = quote_qname(present)
     adds = [clause for sync in syncs for clause in sync.add]
     columns = [s.column for sync in syncs if sync.add for s in sync.new]
     statements = [f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}"]
     if adds:
         statements.append(f"ALTER TABLE {name} {', '.join(adds)}")
     statements.extend(s for sync in syncs for s in sync.after_add)
-    statements.append(function_sql(table, syncs))
-    statements.append(_create_trigger(table))
-    undo = [f"DROP TRIGGER IF EXISTS {trigger_name(table)} ON {name}"]
-    undo.append(f"DROP FUNCTION IF EXISTS {function_name(table)}()")
+    statements.append(function_sql(present, syncs, _columns(draft, table, syncs)))
+    statements.append(_create_trigger(present))
+    undo = [f"DROP TRIGGER IF EXISTS {trigger_name(present)} ON {name}"]
+    undo.append(f"DROP FUNCTION IF EXISTS {function_name(present)}()")
     if columns:
         drops = ", ".join(f"DROP COLUMN IF EXISTS {quote_ident(c)}" for c in columns)
         undo.append(f"ALTER TABLE {name} {drops}")
@@ -212,9 +242,9 @@ def _expand(table: QName, syncs: Sequence[Sync]) -> Sql:
         statements=tuple(statements),
         undo=tuple(undo),
         why="; ".join(dict.fromkeys(s.why for s in syncs if s.why))
-        or f"add the new shape of {table} and keep both in step",
+        or f"add the new shape of {present} and keep both in step",
         lock=LockMode.ACCESS_EXCLUSIVE,
-        relation=str(table),
+        relation=str(present),
     )
 
 
@@ -225,38 +255,42 @@ def _create_trigger(table: QName) -> str:
     )
 
 
-def _swap(table: QName, syncs: Sequence[Sync]) -> Sql:
+def _swap(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     """Take the old names away, reversibly: the trigger keeps both sides in step all the while."""
-    name = quote_qname(table)
+    present = draft.present(table)
+    name = quote_qname(present)
     renames = [pair for sync in syncs for pair in sync.final]
-    # an old column must leave its name before a new one takes it
+    # a column must leave its name before another takes it
     away = [p for p in renames if p[1].startswith("zdd_")]
     home = [p for p in renames if not p[1].startswith("zdd_")]
     forward = [_rename(name, was, now) for was, now in (*away, *home)]
     back = [_rename(name, now, was) for was, now in (*reversed(home), *reversed(away))]
-    gone = ", ".join(was for was, _ in away)
+    gone = ", ".join(s.column for sync in syncs for s in sync.old)
+    columns = _columns(draft, table, syncs)
+    returns = all(sync.returns for sync in syncs)
+    types = [pair for sync in syncs for pair in sync.renamed_types]
     return Sql(
         id="",
         statements=(
             *forward,
-            *(s for sync in syncs for s in sync.swap),
-            *(_rename_type(was, now) for sync in syncs for was, now in sync.renamed_types),
-            function_sql(table, syncs, swapped=True),
+            *(_rename_type(was, now) for was, now in types),
+            function_sql(present, syncs, columns, swapped=True),
         ),
         undo=(
-            *(
-                _rename_type(now, was)
-                for sync in reversed(syncs)
-                for was, now in reversed(sync.renamed_types)
-            ),
-            *(s for sync in syncs for s in sync.unswap),
+            *(_rename_type(now, was) for was, now in reversed(types)),
             *back,
-            function_sql(table, syncs),
+            function_sql(present, syncs, columns),
+        )
+        if returns
+        else None,
+        why=f"take {gone} of {present} out of use; the trigger still keeps both shapes in step, "
+        + (
+            "so this can be undone at once without losing a row"
+            if returns
+            else "but statements that new code has prepared would fail on the way back"
         ),
-        why=f"take {gone} of {table} out of use; the trigger still keeps it in step, "
-        "so this can be undone at once without losing a row",
         lock=LockMode.ACCESS_EXCLUSIVE,
-        relation=str(table),
+        relation=str(present),
     )
 
 
@@ -268,20 +302,37 @@ def _rename(table_sql: str, was: str, now: str) -> str:
     return f"ALTER TABLE {table_sql} RENAME COLUMN {quote_ident(was)} TO {quote_ident(now)}"
 
 
-def _drop(table: QName, syncs: Sequence[Sync]) -> Sql:
-    name = quote_qname(table)
-    gone = [dict(sync.final).get(s.column, s.column) for sync in syncs for s in sync.old]
+def _drop(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
+    present = draft.present(table)
+    name = quote_qname(present)
+    gone = [dict(sync.final).get(c, c) for sync in syncs for c in sync.drops]
     drops = ", ".join(f"DROP COLUMN {quote_ident(c)}" for c in gone)
+    if not gone:  # nothing but the trigger goes: new code writes both shapes by itself
+        return Sql(
+            id="",
+            statements=(
+                f"DROP TRIGGER {trigger_name(present)} ON {name}",
+                f"DROP FUNCTION {function_name(present)}()",
+            ),
+            undo=(
+                function_sql(present, syncs, _columns(draft, table, syncs)),
+                _create_trigger(present),
+            ),
+            why=f"new code writes every column of {present} by itself",
+            lock=LockMode.ACCESS_EXCLUSIVE,
+            relation=str(present),
+        )
     return Sql(
         id="",
         statements=(
-            f"DROP TRIGGER {trigger_name(table)} ON {name}",
-            f"DROP FUNCTION {function_name(table)}()",
-            f"ALTER TABLE {name} {drops}",
+            f"DROP TRIGGER {trigger_name(present)} ON {name}",
+            f"DROP FUNCTION {function_name(present)}()",
+            *(s for sync in syncs for s in sync.before_drop),
+            *((f"ALTER TABLE {name} {drops}",) if drops else ()),
             *(s for sync in syncs for s in sync.finally_),
         ),
         undo=None,
-        why=f"drop what only the old code needed on {table}; after this there is no way back",
+        why=f"drop what only the old code needed on {present}; after this there is no way back",
         lock=LockMode.ACCESS_EXCLUSIVE,
-        relation=str(table),
+        relation=str(present),
     )

@@ -6,6 +6,7 @@ the column's indexes, and some touch nothing but the catalog.
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 from zdd_migrate.grammar.types import Type, parse_type
@@ -75,6 +76,13 @@ def _precision(type_: Type) -> int:
     return int(type_.modifiers[0]) if type_.modifiers else 6
 
 
+#: types whose text depends on the session, or is read back as something else
+_LOSSY_AS_TEXT = (
+    "real", "double precision", "character", "money", "xml", "interval", "time with time zone",
+    "timestamp with time zone", "timestamp without time zone", "date", "bytea",
+)  # fmt: skip
+
+
 def lossless(old: str, new: str) -> bool:
     """Whether every value of `old` survives the way to `new` and back."""
     a, b = parse_type(old), parse_type(new)
@@ -87,5 +95,63 @@ def lossless(old: str, new: str) -> bool:
     if a.base in _TEXTUAL and b.base in (*_TEXTUAL, "citext"):
         return _room(b) >= _room(a)
     if b.base == "text":
-        return a.base in ("uuid", "date", "boolean", "inet", "cidr", "bytea")
+        return a.base not in _LOSSY_AS_TEXT
     return conversion(old, new, utc=False) is Conversion.CATALOG
+
+
+_NUMBERS = (*_WHOLE, "numeric", "real", "double precision")
+_TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
+_STRINGS = (*_TEXTUAL, "character", "citext", "name")
+#: pairs of groups whose members Postgres assigns to one another without being told (pg_cast)
+_GROUPS = (_NUMBERS, _TIMES, _STRINGS, ("json", "jsonb"), ("inet", "cidr"), ("bit", "bit varying"))
+
+
+def assignable(old: str, new: str) -> bool:
+    """Whether an `old` value may be written to a column of type `new` without an explicit cast.
+
+    A statement that was prepared while the column was `old`, and infers its parameters from it,
+    goes on working when the column is `new` only then.
+    """
+    a, b = parse_type(old), parse_type(new)
+    if a.dimensions != b.dimensions:
+        return False
+    if a.base == b.base or b.base in _STRINGS:
+        return True
+    return any(a.base in group and b.base in group for group in _GROUPS)
+
+
+def fits(value: str, old: str, new: str, pg: int) -> str | None:
+    """SQL that tells whether `value` (SQL, of type `old`) can be stored as `new` unchanged.
+
+    None where every value can, or where no such test is known for this major.
+    """
+    a, b = parse_type(old), parse_type(new)
+    if lossless(old, new) or a.dimensions or (b.base in _TEXTUAL and not b.modifiers):
+        return None
+    if b.base in _TEXTUAL and b.modifiers and a.base in _STRINGS:
+        return f"length({value}) <= {b.modifiers[0]}"
+    if a.base in _WHOLE and b.base in _WHOLE:
+        limit = {"smallint": 32767, "integer": 2147483647}[b.base]
+        return f"{value} BETWEEN {-limit - 1} AND {limit}"
+    if pg >= 16 and (b.base != "numeric" or b.modifiers):
+        spelled = new.replace("'", "''")
+        return f"pg_input_is_valid({value}::text, '{spelled}')"
+    return None
+
+
+_AT_ZONE = re.compile(r"(?P<column>[\w$\"]+)\s+AT\s+TIME\s+ZONE\s+(?P<zone>'[^']+')", re.IGNORECASE)
+
+
+def inverse(using: str, column: str) -> str | None:
+    """The way back of a USING expression over `column` (quoted), where its form tells it.
+
+    A cast comes back by a cast (None: the caller knows the old type); a reading at a named zone is
+    its own way back.
+    """
+    text = using.strip()
+    while text.startswith("(") and text.endswith(")"):
+        text = text[1:-1].strip()
+    match = _AT_ZONE.fullmatch(text)
+    if match is None or match["column"].strip('"').lower() != column.strip('"').lower():
+        return None
+    return f"{column} AT TIME ZONE {match['zone']}"

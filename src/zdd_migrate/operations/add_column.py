@@ -232,13 +232,18 @@ class AddColumn(Operation):
             plan_filled(draft, relation, self.column, value, add=bare, required=False)
         else:
             self._plan_instant(draft, relation, self._bare(default=True, not_null=True))
-        self._plan_inline(draft, relation)
+        self.plan_constraints(draft, relation, Phase.EXPAND)
+
+    def clause(self) -> str:
+        """The ADD COLUMN clause without default, NOT NULL and constraints."""
+        return self._bare(default=False, not_null=False)
 
     def _said(self, draft: Draft, relation: QName) -> str | None:
-        """What rows get, where somebody said so."""
-        return draft.answer("up", relation, self.column) or draft.answer(
+        """What rows get, where somebody said so; NULL is what they get by themselves."""
+        said = draft.answer("up", relation, self.column) or draft.answer(
             "fill", relation, self.column
         )
+        return None if said is not None and said.strip().upper() == "NULL" else said
 
     def _plannable(self, draft: Draft, relation: QName) -> bool:
         d = self.definition
@@ -282,7 +287,7 @@ class AddColumn(Operation):
         )
 
     def _plan_volatile(self, draft: Draft, relation: QName) -> None:
-        from zdd_migrate.blocks.twin import make_not_null
+        from zdd_migrate.blocks.copies import make_not_null
 
         name, column = draft.sql_name(relation), quote_ident(self.column)
         default = self.definition.default or ""
@@ -346,8 +351,8 @@ class AddColumn(Operation):
 
     def _plan_numbered(self, draft: Draft, relation: QName) -> None:
         """serial and identity: a sequence, a default, numbers in batches, then the real thing."""
+        from zdd_migrate.blocks.copies import make_not_null
         from zdd_migrate.blocks.naming import own
-        from zdd_migrate.blocks.twin import make_not_null
 
         d = self.definition
         name, column = draft.sql_name(relation), quote_ident(self.column)
@@ -413,8 +418,8 @@ class AddColumn(Operation):
             relation=relation,
         )
 
-    def _plan_inline(self, draft: Draft, relation: QName) -> None:
-        """Inline constraints by themselves. Old code does not write the column: nothing breaks."""
+    def plan_constraints(self, draft: Draft, relation: QName, phase: Phase) -> None:
+        """Inline constraints by themselves, in expand where old code does not write the column."""
         from zdd_migrate.blocks.constraint import plan_added_constraint
 
         table = draft.table(relation)
@@ -428,10 +433,10 @@ class AddColumn(Operation):
             if definition.kind == "foreign_key":
                 text = f"FOREIGN KEY ({quote_ident(self.column)}) {definition.text}"
             plan_added_constraint(
-                draft, relation, replace(definition, text=text), made, phase=Phase.EXPAND
+                draft, relation, replace(definition, text=text), made, phase=phase
             )
             taken.add(made.name)
-        draft.restricts_old = restricted
+        draft.restricts_old = restricted or phase is not Phase.EXPAND
 
 
 def constrained_domain(schema: Schema, type_: str) -> UserType | None:

@@ -9,8 +9,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.quoting import quote_ident
-from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
+from zdd_migrate.blocks.quoting import quote_ident, quote_literal
+from zdd_migrate.grammar.conversions import (
+    Conversion,
+    assignable,
+    conversion,
+    fits,
+    inverse,
+    lossless,
+)
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze
 from zdd_migrate.grammar.types import Type, normalise_type, parse_type
@@ -155,8 +162,8 @@ class AlterColumnType(Operation):
         self, schema: Schema, relation: QName, table: Table, column: Column
     ) -> PgError | None:
         """A default that cannot follow, a key whose two ends no longer compare."""
-        old, new = (parse_type(_base_type(schema, t)) for t in (column.type, self.type))
-        if column.default is not None and self.using is not None and not _follows(old, new):
+        old, new = (_base_type(schema, t) for t in (column.type, self.type))
+        if column.default is not None and self.using is not None and not assignable(old, new):
             return PgError(
                 "42804",
                 f'default for column "{self.column}" cannot be cast automatically to type '
@@ -179,7 +186,7 @@ class AlterColumnType(Operation):
             assert fk.ref_table is not None
             other = schema.tables.get(fk.ref_table)
             theirs = other.column(far) if other is not None else None
-            if theirs is not None and not _comparable(new, parse_type(theirs.type)):
+            if theirs is not None and not _comparable(parse_type(new), parse_type(theirs.type)):
                 return PgError("42804", f'foreign key constraint "{fk.name}" cannot be implemented')
         return None
 
@@ -256,9 +263,8 @@ class AlterColumnType(Operation):
                 "drop what depends on the column in an earlier step and make it again afterwards",
             )
             return
-        head = (
-            f"ALTER TABLE {draft.sql_name(relation)} ALTER COLUMN {quote_ident(self.column)} TYPE"
-        )
+        physical = quote_ident(draft.column(relation, self.column))
+        head = f"ALTER TABLE {draft.sql_name(relation)} ALTER COLUMN {physical} TYPE"
         collate = f" COLLATE {self.collation}" if self.collation else ""
         if not (effects.rewrites or effects.scans or effects.index_rebuilds):
             draft.sql(
@@ -276,69 +282,141 @@ class AlterColumnType(Operation):
                 lock=LockMode.ACCESS_EXCLUSIVE,
                 relation=relation,
             )
+            known = draft.twins.get((relation, self.column))
+            if known is not None:
+                draft.twins[(relation, self.column)] = replace(known, type=self.type)
+            if conversion(self.type, column.type, utc=True) is not Conversion.CATALOG:
+                draft.note(
+                    f"on the way back {relation} is written anew under ACCESS EXCLUSIVE, and fails "
+                    f"where a value no longer fits {column.type}: leave the wider type instead"
+                )
             return
-        self._plan_twin(draft, relation, table, column)
+        if self._plannable(draft, relation, table, column):
+            self._plan_twin(draft, relation, column)
 
-    def _plan_twin(self, draft: Draft, relation: QName, table: Table, column: Column) -> None:
+    def _plannable(self, draft: Draft, relation: QName, table: Table, column: Column) -> bool:
+        """Refuse what a twin under the same name cannot do."""
+        if any(c.kind == "exclude" and self.column in c.columns for c in table.constraints):
+            draft.refuse(
+                f"an exclusion constraint on {relation} names {self.column}: it can neither be NOT "
+                "VALID nor be built beside the old one",
+                "drop the constraint in an earlier migration, change the type, add it again",
+            )
+            return False
+        if table.kind == "partitioned" and any(
+            self.column in i.columns for i in draft.schema.indexes_of(relation)
+        ):
+            draft.refuse(
+                f"{relation} is partitioned and has an index on {self.column}: it cannot be built "
+                "again concurrently in one go",
+                "add a column of the new type, build its index on each partition, then drop the old",
+            )
+            return False
+        if not assignable(column.type, self.type):
+            name = f"{self.column}_{parse_type(self.type).base.split(' ')[0].rsplit('.')[-1]}"
+            cast = self.using or f"{self.column}::{self.type}"
+            draft.refuse(
+                f"under the same name {relation}.{self.column} cannot be {column.type} for old code "
+                f"and {self.type} for new code: statements that were prepared for the one fail with "
+                "42804 when it becomes the other",
+                f"give it another name, which is planned: ADD COLUMN {name} {self.type}, UPDATE "
+                f"{relation.name} SET {name} = {cast}, DROP COLUMN {self.column}",
+            )
+            return False
+        return True
+
+    def _plan_twin(self, draft: Draft, relation: QName, column: Column) -> None:
         from zdd_migrate.blocks.naming import own
         from zdd_migrate.blocks.twin import Twin, plan_twin
 
-        if table.primary_key is not None and self.column in table.primary_key.columns:
-            draft.refuse(
-                f"{self.column} is in the primary key of {relation}",
-                "add a column of the new type, move the references to it, then swap the keys: one "
-                "migration each",
-            )
+        known = draft.twins.get((relation, self.column))
+        given = self._conversions(draft, relation, column)
+        if given is None:
             return
-        referenced = [
-            fk.name
-            for _, fk in draft.schema.foreign_keys_to(relation)
-            if self.column in fk.ref_columns
-        ]
-        if referenced or column.identity is not None:
-            what = f"the foreign key {referenced[0]}" if referenced else "its identity"
-            draft.refuse(
-                f"{relation}.{self.column} has {what}, which a copied column does not carry over",
-                "change the key first, in a migration of its own",
+        up, down, sure = given
+        old, new = column, own("new", self.column)
+        test = None if sure else fits(quote_ident(self.column), column.type, self.type, draft.pg)
+        if known is not None:  # renamed or retyped before: one way from the first shape to the last
+            del draft.twins[(relation, self.column)]
+            old, new = known.old, known.new
+            up = rename_names(up, {self.column: f"({known.up})"})
+            test = rename_names(test, {self.column: f"({known.up})"}) if test else None
+            back = rename_names(known.down, {known.new: quote_ident(self.column)})
+            down = rename_names(back, {self.column: f"({down})"})
+        draft.restricts_old = True
+        returns = assignable(self.type, old.type)
+        plan_twin(
+            draft,
+            Twin(
+                table=relation,
+                old=old,
+                new=new,
+                final=self.column,
+                type=self.type,
+                up=up,
+                down=rename_names(down, {self.column: quote_ident(new)}),
+                lossless=lossless(old.type, self.type),
+                collation=self.collation,
+                fits=test,
+                returns=returns,
+                why=f"add {new} of type {self.type} beside {old.name}, keep both in step",
+            ),
+        )
+        draft.note(
+            f"{relation}.{self.column} is {old.type} until contract and {self.type} from then on: new "
+            "code must live with both"
+        )
+        if test is not None:
+            draft.note(
+                f"old code may go on writing what {self.type} cannot hold: contract waits until no "
+                "such row is left"
             )
-            return
-        new = own("new", self.column)
-        old_name, new_name = quote_ident(self.column), quote_ident(new)
-        up = draft.answer("up", relation, self.column) or self.using or f"{old_name}::{self.type}"
+        elif not sure and not lossless(old.type, self.type):
+            draft.note(
+                f"a value of {relation}.{self.column} that {self.type} cannot hold fails for the old "
+                "code that writes it, from expand on"
+            )
+        if not lossless(self.type, old.type):
+            draft.note(
+                f"between the swap and the last step of contract a value that {old.type} cannot hold "
+                f"fails for the new code that writes it: do the last step soon after"
+            )
+
+    def _conversions(
+        self, draft: Draft, relation: QName, column: Column
+    ) -> tuple[str, str, bool] | None:
+        """up, down, and whether somebody said them; None when one was asked for."""
+        name = quote_ident(self.column)
+        up = draft.answer("up", relation, self.column) or self.using
         down = draft.answer("down", relation, self.column)
-        if down is None:
-            if self.using is not None and not self._castlike():
-                target = f"{relation.name}.{self.column}"
+        said = up is not None and not self._castlike()
+        target = f"{relation.name}.{self.column}"
+        kinds = {parse_type(column.type).base, parse_type(self.type).base}
+        if up is None and kinds == {"timestamp with time zone", "timestamp without time zone"}:
+            zone = draft.schema.settings.get("timezone", "").strip("'")
+            if not zone:
+                draft.ask(
+                    target,
+                    f"in which time zone are the values of {target} meant? A plain cast reads them "
+                    "in the zone of whoever happens to write",
+                    f"--up \"{target}={self.column} AT TIME ZONE 'UTC'\" (or -- zdd: up {target} = … "
+                    "in the migration)",
+                )
+                return None
+            up, said = f"{name} AT TIME ZONE {quote_literal(zone)}", True
+        if up is None:
+            up = f"{name}::{self.type}"
+        if down is None and said:
+            down = inverse(up, name)
+            if down is None:
                 draft.ask(
                     target,
                     f"how does old code's {target} ({column.type}) come from the new one "
                     f"({self.type})? Write the new value as {target}",
                     f"--down {target}=… (or -- zdd: down {target} = … in the migration)",
                 )
-                return
-            down = f"{old_name}::{column.type}"
-        down = rename_names(down, {self.column: new_name})
-        plan_twin(
-            draft,
-            Twin(
-                table=relation,
-                old=column,
-                new=new,
-                final=self.column,
-                type=self.type,
-                up=up,
-                down=down,
-                lossless=lossless(column.type, self.type),
-                default=column.default,
-                collation=self.collation,
-                why=f"add a column of type {self.type} beside {self.column}, keep both in step",
-            ),
-        )
-        if not lossless(column.type, self.type):
-            draft.note(
-                f"from {column.type} to {self.type} values may be lost or refused: while both "
-                "versions run, what one of them cannot hold fails for the other"
-            )
+                return None
+        return up, down or f"{name}::{column.type}", said
 
     def _castlike(self) -> bool:
         """Whether USING is a cast of the column, whose way back is a cast too."""
@@ -360,13 +438,6 @@ def _base_type(schema: Schema, type_: str) -> str:
 _INTEGERS = ("smallint", "integer", "bigint")
 _TEXTS = ("text", "character varying", "character", "name", "citext")
 _NUMBERS = (*_INTEGERS, "numeric", "real", "double precision")
-
-
-def _follows(old: Type, new: Type) -> bool:
-    """Whether a default of the old type is cast to the new one by itself (an assignment cast)."""
-    if old.base == new.base or new.base in _TEXTS:
-        return True
-    return old.base in _NUMBERS and new.base in _NUMBERS
 
 
 _NOT_FROM_TEXT = frozenset(

@@ -164,8 +164,8 @@ class AttachPartition(Operation):
 
     def _plan_proven(self, draft: Draft, parent: QName, joins: QName) -> None:
         """At contract: a check, validated; the indexes built; then joining is an instant."""
+        from zdd_migrate.blocks.copies import index_copy_sql
         from zdd_migrate.blocks.naming import own
-        from zdd_migrate.blocks.twin import index_copy_sql
 
         schema = draft.schema
         above, table = schema.tables.get(parent), schema.tables.get(joins)

@@ -26,6 +26,7 @@ class Comment(Operation):
     object: str
     column: str | None = None
     name: str | None = None
+    constraint: str | None = None
     text: str | None = None
 
     def effects(self, at: Situation) -> Effects:
@@ -40,9 +41,12 @@ class Comment(Operation):
         return Effects(locks={relation: mode})
 
     def apply(self, schema: Schema) -> None:
-        """Keep table and column comments."""
+        """Keep the comments of tables, columns, constraints and indexes."""
         if self.relation is None:
             return
+        index = schema.index(self.relation) if self.object == "INDEX" else None
+        if index is not None:
+            schema.put_index(replace(index, comment=self.text))
         table = schema.table(self.relation)
         if table is None:
             return
@@ -50,6 +54,10 @@ class Comment(Operation):
             column = table.column(self.column)
             if column is not None:
                 schema.put_table(table.with_column(replace(column, comment=self.text)))
+        elif self.constraint is not None:
+            found = table.constraint(self.constraint)
+            if found is not None:
+                schema.put_table(table.with_constraint(replace(found, comment=self.text)))
         elif self.object == "TABLE":
             schema.put_table(replace(table, comment=self.text))
 
@@ -78,6 +86,7 @@ def _read(cursor: Cursor) -> Comment:
         object=found.kind,
         column=found.name if found.kind == "COLUMN" else None,
         name=None if is_relation else found.label,
+        constraint=found.name if found.kind == "CONSTRAINT" else None,
         text=text,
     )
 

@@ -220,7 +220,8 @@ class CreateIndex(Operation):
             draft.note(f"index {name} is there already")
             return
         unique = "UNIQUE " if self.unique else ""
-        phase = Phase.CONTRACT if self.unique else Phase.EXPAND
+        waits = self.unique or draft.copied(relation, self.columns)
+        phase = Phase.CONTRACT if waits else Phase.EXPAND
         draft.restricts_old = draft.restricts_old or self.unique
         self._gate(draft, relation, name.name)
         draft.sql(
@@ -265,7 +266,9 @@ class CreateIndex(Operation):
         if not self.unique:
             return
         keys = [
-            quote_ident(draft.column(relation, k)) if re.fullmatch(r"[\w$]+", k) else f"({k})"
+            quote_ident(draft.column(relation, k, Phase.CONTRACT))
+            if re.fullmatch(r"[\w$]+", k)
+            else f"({k})"
             for k in self.keys
         ]
         conditions = [] if self.nulls_not_distinct else [f"{k} IS NOT NULL" for k in keys]
@@ -287,8 +290,8 @@ class CreateIndex(Operation):
 
     def _replace(self, draft: Draft, relation: QName, name: QName, was: Index) -> None:
         """The new one beside the old one; then it takes the name; then the old one goes."""
+        from zdd_migrate.blocks.copies import index_copy_sql
         from zdd_migrate.blocks.naming import own
-        from zdd_migrate.blocks.twin import index_copy_sql
 
         unique = "UNIQUE " if self.unique else ""
         phase = Phase.CONTRACT if self.unique else Phase.EXPAND

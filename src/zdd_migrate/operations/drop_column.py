@@ -190,9 +190,9 @@ class DropColumn(Operation):
                 f"with {self.column} go the indexes {', '.join(lost)}: build what queries still "
                 "need on the other columns first"
             )
-        plan_dropped_column(
-            draft, relation, draft.column(relation, self.column), cascade=self.cascade
-        )
+        physical = draft.column(relation, self.column)
+        draft.twins.pop((relation, self.column), None)  # renamed before: dropped under any name
+        plan_dropped_column(draft, relation, physical, cascade=self.cascade)
 
     def _make_optional(self, draft: Draft, relation: QName) -> None:
         """New code does not give the column: it needs a default while old code still reads it."""

@@ -117,8 +117,8 @@ class DropIndex(Operation):
 
     def _plan_partitioned(self, draft: Draft, name: QName, index: Index) -> None:
         """It cannot be dropped concurrently, but at once; the way back builds it piece by piece."""
+        from zdd_migrate.blocks.copies import index_copy_sql
         from zdd_migrate.blocks.partitioned import IndexShape, index_words, rebuild
-        from zdd_migrate.blocks.twin import index_copy_sql
 
         draft.touches.setdefault(index.table)
         draft.restricts_old = draft.restricts_old or index.unique
@@ -147,7 +147,7 @@ class DropIndex(Operation):
 
 def create_again(index: Index, table_sql: str) -> str:
     """CREATE INDEX CONCURRENTLY that builds the index as it was."""
-    from zdd_migrate.blocks.twin import index_copy_sql
+    from zdd_migrate.blocks.copies import index_copy_sql
 
     return index_copy_sql(index, index.name.name, table_sql, {}).replace(
         "INDEX CONCURRENTLY ", "INDEX CONCURRENTLY IF NOT EXISTS ", 1

@@ -16,6 +16,7 @@ from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import rename_names
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import cached_plans, column_gone, lock_tree, new_code_early, tree
@@ -69,10 +70,13 @@ class RenameColumn(Operation):
                 _rename_references(schema, table, self.column, self.to)
 
     def plan(self, draft: Draft) -> None:
-        """A twin under the new name, identity both ways."""
+        """A twin under the new name, identity both ways; at contract the column takes its name."""
         from zdd_migrate.blocks.twin import Twin, plan_twin
 
         relation = draft.resolve(self.relation)
+        if draft.is_new(relation):
+            draft.sql(Phase.EXPAND, draft.statement, undo=(), why="part of a new table")
+            return
         table = draft.table(relation)
         if table is None or (column := table.column(self.column)) is None:
             draft.refuse(
@@ -80,10 +84,14 @@ class RenameColumn(Operation):
                 "give the schema with --schema (a dump, earlier migrations, or a database URL)",
             )
             return
+        error = self.effects(Situation(schema=draft.schema, pg=draft.pg)).error
+        if error is not None:
+            draft.refuse(error.message, "give the column a name that is free")
+            return
         draft.breaks_old = True
-        plan_twin(
-            draft,
-            Twin(
+        twin = draft.twins.pop((relation, self.column), None)
+        if twin is None:
+            twin = Twin(
                 table=relation,
                 old=column,
                 new=self.to,
@@ -91,11 +99,54 @@ class RenameColumn(Operation):
                 type=column.type,
                 up=quote_ident(self.column),
                 down=quote_ident(self.to),
-                default=column.default,
                 collation=column.collation,
+                keeps_old=True,
                 why=f"add {self.to} beside {self.column} and keep both in step",
-            ),
+            )
+            _say_what_does_not_follow(draft, table, self.column, self.to)
+        else:
+            down = rename_names(twin.down, {twin.new: quote_ident(self.to)})
+            twin = replace(twin, new=self.to, final=self.to, down=down)
+        plan_twin(draft, twin)
+
+
+def _say_what_does_not_follow(draft: Draft, table: Table, column: str, to: str) -> None:
+    """Functions keep their text, triggers their view of the row, subscribers their columns."""
+    named = re.compile(rf"(?<![\w$]){re.escape(column)}(?![\w$])", re.IGNORECASE)
+    texts = sorted(
+        {
+            str(name)
+            for name, overloads in draft.schema.functions.items()
+            for function in overloads
+            if named.search(function.body or function.definition)
+            and (
+                table.name.name in (function.body or function.definition)
+                or any(t.function == name for t in table.triggers)
+            )
+        }
+    )
+    if texts:
+        draft.note(
+            f"functions whose text names {column} do not follow a rename and fail after contract: "
+            f"{', '.join(texts)}. Replace them before it; until then {column} and {to} both work"
         )
+    for trigger in table.triggers:
+        if column in trigger.columns:
+            draft.note(
+                f"the trigger {trigger.name} fires on UPDATE OF {column}: until contract it does not "
+                f"fire where new code sets {to}"
+            )
+        elif trigger.timing == "BEFORE" and trigger.row and str(trigger.function) in texts:
+            draft.note(
+                f"the trigger {trigger.name} runs before both names are brought in step: where new "
+                f"code sets {to} it still sees the {column} from before"
+            )
+    for publication in draft.schema.publications.values():
+        if table.name in publication.tables:
+            draft.note(
+                f"the publication {publication.name} carries {table.name}: its subscribers know "
+                f"{column}; give them {to} before contract"
+            )
 
 
 def _renamed(table: Table, old: str, new: str) -> Table:

@@ -73,6 +73,10 @@ class SetDefault(Operation):
                 "give the schema with --schema (a dump, earlier migrations, or a database URL)",
             )
             return
+        twin = draft.twins.get((relation, self.column))
+        if twin is not None and not twin.keeps_old:
+            draft.note(f"the default of {relation}.{self.column} comes with its type, at contract")
+            return
         needed = self.default is None and known.not_null and known.default is not None
         draft.restricts_old = draft.restricts_old or needed
         head = (

@@ -76,13 +76,13 @@ class SetNotNull(Operation):
         if known is not None and known.not_null:
             draft.note(f"{relation}.{self.column} is NOT NULL already")
             return
-        column = draft.column(relation, self.column)
         answer = draft.answer("fill", relation, self.column)
-        if answer is None and (relation, column) in draft.filled:
+        if answer is None and (relation, self.column) in draft.filled:
             answer = draft.answer("up", relation, self.column)
-        if answer is not None:
-            plan_filled(draft, relation, column, answer, add=None)
+        if answer is not None and not draft.copied(relation, [self.column]):
+            plan_filled(draft, relation, self.column, answer, add=None)
             return
+        column = draft.column(relation, self.column, Phase.CONTRACT)
         if implied_not_null(table, self.column):
             name = draft.sql_name(relation)
             draft.sql(

@@ -14,7 +14,7 @@ from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
-from zdd_migrate.model.schema import Schema, Table
+from zdd_migrate.model.schema import Column, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import owned_sequences
 
@@ -117,7 +117,7 @@ class SwitchTable(Operation):
         return PgError("22023", f'unrecognized parameter "{wrong[0]}"') if wrong else None
 
     def apply(self, schema: Schema) -> None:
-        """Remember row security."""
+        """Remember row security, the replica identity, and what a column's storage is set to."""
         assert self.relation is not None
         table = schema.table(self.relation)
         if self.switch == "owner":
@@ -128,7 +128,9 @@ class SwitchTable(Operation):
                 schema.clustered[table.name] = index[1].strip('"')
             else:
                 schema.clustered.pop(table.name, None)
-        if table is not None and self.switch == "row security":
+        if table is None:
+            return
+        if self.switch == "row security":
             schema.put_table(replace(table, row_security=self.on))
         if table is not None and self.switch == "force row security":
             schema.put_table(replace(table, force_row_security=self.on))
@@ -144,9 +146,15 @@ class SwitchTable(Operation):
                     ),
                 )
             )
-        if table is not None and self.switch == "replica identity":
-            to = self.text.split()[-1] if "USING" not in self.text.upper() else "INDEX"
-            schema.put_table(replace(table, replica_identity=to.upper()))
+        if self.switch == "replica identity":
+            last = self.text.split()[-1]
+            by_index = "USING" in self.text.upper()
+            to = f"INDEX {last.strip(chr(34))}" if by_index else last.upper()
+            schema.put_table(replace(table, replica_identity=to))
+        if self.column is not None and (column := table.column(self.column)) is not None:
+            for setting, change in _SETTINGS.items():
+                if f" SET {setting} " in f"{self.text.upper()} ":
+                    schema.put_table(table.with_column(change(column, self.text.split()[-1])))
 
     @property
     def _trigger_named(self) -> str | None:
@@ -230,6 +238,14 @@ _TABLE_OPTIONS = frozenset(
     autovacuum_multixact_freeze_table_age log_autovacuum_min_duration user_catalog_table
     vacuum_max_eager_freeze_failure_rate log_autoanalyze_min_duration oids""".split()
 )
+_STORAGE = {"PLAIN": "p", "EXTERNAL": "e", "EXTENDED": "x", "MAIN": "m"}
+_COMPRESSION = {"pglz": "p", "lz4": "l"}
+#: how settings of a column change it; letters as pg_attribute has them
+_SETTINGS: dict[str, Callable[[Column, str], Column]] = {
+    "STATISTICS": lambda c, v: replace(c, statistics=int(v) if v.isdigit() else None),
+    "STORAGE": lambda c, v: replace(c, storage=_STORAGE.get(v.upper())),
+    "COMPRESSION": lambda c, v: replace(c, compression=_COMPRESSION.get(v.lower())),
+}
 _SWITCH_LOCKS = {
     "options": _M.SHARE_UPDATE_EXCLUSIVE,
     "statistics": _M.SHARE_UPDATE_EXCLUSIVE,

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
-from zdd_migrate.blocks.twin import Twin, make_not_null, plan_twin
+from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.expressions import analyse, squeeze
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
@@ -230,8 +231,6 @@ def _plan_column(
     labels = ", ".join(quote_literal(label) for label in rebuilt.labels)
     mine, theirs = quote_ident(name), quote_ident(new)
     up = f"CASE WHEN {mine}::text IN ({labels}) THEN {mine}::text::{working} END"
-    after = final.tables.get(table)
-    ends = after.column(name) if after is not None else None
     plan_twin(
         draft,
         Twin(
@@ -244,7 +243,6 @@ def _plan_column(
             down=f"{theirs}::text::{old_type}",
             lossless=not _gone(rebuilt),
             not_null=False,
-            default=ends.default if ends is not None else column.default,
             why=f"a second {name} of the new type beside the first, kept in step",
             renamed_types=(
                 (rebuilt.name, _aside(rebuilt.name)),

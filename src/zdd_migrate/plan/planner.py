@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.reshape import plan_reshape
 from zdd_migrate.errors import InputError
 from zdd_migrate.grammar.expressions import analyse, squeeze
 from zdd_migrate.grammar.rows import read_joined_update
@@ -23,6 +24,7 @@ from zdd_migrate.plan.across import carried_rows
 from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
 from zdd_migrate.plan.replaced import replaced
+from zdd_migrate.plan.whole import hear
 
 Answers = Mapping[tuple[str, str], str]
 
@@ -48,7 +50,8 @@ def make_plan(
     schema.new_session()
     draft = Draft(schema=schema.copy(), start=schema, pg=pg, answers=given)
     statements = [(m, s) for m in migrations for s in m.statements]
-    used = _infer_from_updates(draft, [s for _, s in statements])
+    heard = hear(draft, [s for _, s in statements])
+    used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], heard.skipped)
     draft.dropped, draft.replaced = replaced(draft.start, [s for _, s in statements])
     enums = {
         operation: rebuilt
@@ -73,6 +76,11 @@ def make_plan(
         for operation in statement.operations:
             if id(operation) in enums:
                 plan_rebuilt(draft, enums[id(operation)], final)
+            elif id(operation) in heard.reshapes:
+                reshape, adds = heard.reshapes[id(operation)]
+                plan_reshape(draft, reshape)
+                for add in adds:
+                    add.plan_constraints(draft, draft.resolve(add.relation), Phase.CONTRACT)
             elif id(operation) in carried:
                 carried[id(operation)].plan(draft)
             elif id(operation) not in used:
@@ -161,12 +169,15 @@ def _inline_answers(migrations: Sequence[Migration]) -> dict[tuple[str, str], st
     }
 
 
-def _infer_from_updates(draft: Draft, statements: Sequence[Statement]) -> set[int]:
+def _infer_from_updates(
+    draft: Draft, statements: Sequence[Statement], heard: Collection[int]
+) -> set[int]:
     """Answers from the UPDATE that stands beside the DDL: `UPDATE t SET new = expr(old)`.
 
     An UPDATE that fills a column which the same migration adds says how the new shape comes from
     the old one. It is used as that column's `up` (or `fill`, where it reads no column) and not
-    planned a second time. Returns the identities of the operations used.
+    planned a second time. Returns the identities of the operations used; those `heard` already
+    are left alone.
     """
     added: set[tuple[QName, str]] = set()
     used: set[int] = set()
@@ -176,6 +187,8 @@ def _infer_from_updates(draft: Draft, statements: Sequence[Statement]) -> set[in
                 definition = getattr(operation, "definition", None)
                 if definition is not None and definition.default is None:
                     added.add((draft.start.resolve(operation.relation), definition.name))
+            if id(operation) in heard:
+                continue
             if isinstance(operation, DataStatement) and (
                 _fills_added(draft, operation, added) or _fills_joined(draft, operation, added)
             ):

@@ -114,7 +114,9 @@ def _tables(connection: psycopg.Connection, schema: Schema, *, sizes: bool) -> N
           pg_get_expr(c.relpartbound, c.oid), pg_get_partkeydef(c.oid), c.reloptions,
           obj_description(c.oid, 'pg_class'), c.reltuples::int8, {size},
           CASE WHEN NOT pg_is_in_recovery() THEN (s.n_tup_ins + s.n_tup_upd + s.n_tup_del) END
-            / greatest(extract(epoch FROM now() - coalesce(d.stats_reset, pg_postmaster_start_time())), 1)
+            / greatest(extract(epoch FROM now() - coalesce(d.stats_reset, pg_postmaster_start_time())), 1),
+          (SELECT ' ' || rc.relname FROM pg_index ri JOIN pg_class rc ON rc.oid = ri.indexrelid
+           WHERE ri.indrelid = c.oid AND ri.indisreplident)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
         LEFT JOIN pg_stat_database d ON d.datname = current_database()
@@ -140,7 +142,7 @@ def _tables(connection: psycopg.Connection, schema: Schema, *, sizes: bool) -> N
                 persistence={"p": "permanent", "u": "unlogged", "t": "temporary"}[persistence],  # type: ignore[arg-type]
                 row_security=row[5],
                 force_row_security=row[6],
-                replica_identity=_REPLICA[row[7]],
+                replica_identity=_REPLICA[row[7]] + (row[16] or ""),
                 options=tuple(tuple(o.split("=", 1)) for o in row[11] or ()),
                 comment=row[12],
                 rows=max(row[13], 0) if sizes and row[13] >= 0 else None,

@@ -10,7 +10,8 @@ from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Schema, Table
 
-_WHOLE = {"smallint": 30_000, "integer": 2_000_000_000, "bigint": 9_000_000_000_000}
+#: how far made-up numbers go; bigint no farther than integer, which it may have been or become
+_WHOLE = {"smallint": 30_000, "integer": 2_000_000_000, "bigint": 2_000_000_000}
 _TEXT = ("text", "character varying", "character", "citext", "bpchar", "name")
 
 

@@ -1,0 +1,208 @@
+"""What several statements of a migration say together: heard before each is planned by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.blocks.reshape import NewColumn, Reshape
+from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.grammar.types import normalise_type
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.schema import Table
+from zdd_migrate.model.statement import Statement
+from zdd_migrate.operations.add_column import AddColumn
+from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.data_statement import DataStatement
+from zdd_migrate.operations.drop_column import DropColumn
+from zdd_migrate.operations.set_default import SetDefault
+from zdd_migrate.operations.set_not_null import SetNotNull
+
+#: from this likeness of names on, a dropped and an added column of one type look like a rename
+_ALIKE = 0.6
+
+
+@dataclass(slots=True)
+class Heard:
+    """What was found: `skipped` are identities of operations that are not planned by themselves,
+    `reshapes` what is planned at the first of its operations instead, with all that it covers."""
+
+    skipped: set[int] = field(default_factory=set)
+    reshapes: dict[int, tuple[Reshape, tuple[AddColumn, ...]]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What happens to the columns of one table."""
+
+    added: dict[str, AddColumn] = field(default_factory=dict)
+    dropped: dict[str, DropColumn] = field(default_factory=dict)
+    ups: dict[str, str] = field(default_factory=dict)
+    updates: dict[str, DataStatement] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
+
+
+def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
+    """Listen to the whole migration."""
+    heard = Heard(skipped=_superseded(draft, statements))
+    for name, changes in _changes(draft, statements).items():
+        table = draft.start.tables.get(name)
+        if table is None:
+            continue
+        for column, added in changes.added.items():
+            up = draft.answer("up", name, column)
+            if up is not None and not (added.definition.not_null and not analyse(up).names):
+                changes.ups.setdefault(column, up)
+        heard.skipped |= _ask_renames(draft, table, changes)
+        for group in _groups(table, changes):
+            _reshape(heard, draft, table, changes, group)
+    return heard
+
+
+def _operations(statements: Sequence[Statement]) -> Iterator[Operation]:
+    for statement in statements:
+        yield from statement.operations
+
+
+def _superseded(draft: Draft, statements: Sequence[Statement]) -> set[int]:
+    """DROP DEFAULT before a SET DEFAULT of the same column: between the two stands a change of type
+    that the default was in the way of."""
+    out: set[int] = set()
+    dropped: dict[tuple[QName, str], int] = {}
+    for operation in _operations(statements):
+        if isinstance(operation, SetDefault) and operation.relation is not None:
+            key = (draft.start.resolve(operation.relation), operation.column)
+            if operation.default is None:
+                dropped[key] = id(operation)
+            elif key in dropped:
+                out.add(dropped.pop(key))
+    return out
+
+
+def _changes(draft: Draft, statements: Sequence[Statement]) -> dict[QName, _Changes]:
+    out: dict[QName, _Changes] = {}
+    for operation in _operations(statements):
+        if operation.relation is None:
+            continue
+        of = out.setdefault(draft.start.resolve(operation.relation), _Changes())
+        if isinstance(operation, AddColumn):
+            d = operation.definition
+            if not (d.serial or d.identity is not None or d.generated is not None):
+                of.added[operation.column] = operation
+        elif isinstance(operation, DropColumn):
+            of.dropped[operation.column] = operation
+        elif isinstance(operation, SetNotNull):
+            of.required.add(operation.column)
+        elif isinstance(operation, DataStatement):
+            _hear_update(of, operation)
+    return out
+
+
+def _hear_update(of: _Changes, update: DataStatement) -> None:
+    """UPDATE t SET new = expr(old) [WHERE new IS NULL, or old IS NOT NULL]."""
+    if update.verb != "update" or not update.simple or not update.assignments:
+        return
+    pairs = [(column.strip('"'), text) for column, text in update.assignments]
+    if any(column not in of.added for column, _ in pairs):
+        return
+    if update.where is not None:
+        read = set().union(*(analyse(text).names for _, text in pairs))
+        harmless = {f"{quote_ident(c)} is null" for c, _ in pairs}
+        harmless |= {f"{quote_ident(c)} is not null" for c in read}
+        if squeeze(update.where).lower() not in harmless:
+            return
+    for column, text in pairs:
+        of.ups[column] = text
+        of.updates[column] = update
+
+
+def _groups(table: Table, changes: _Changes) -> list[set[str]]:
+    """New columns that are computed from columns of the table, those with a source in common
+    together."""
+    groups: list[tuple[set[str], set[str]]] = []
+    known = {c.name for c in table.columns}
+    for new, up in changes.ups.items():
+        read = set(analyse(up).names) & known
+        if not read or changes.added[new].column in known:
+            continue
+        together = {new}
+        for group in [g for g in groups if g[1] & read]:
+            groups.remove(group)
+            together |= group[0]
+            read |= group[1]
+        groups.append((together, read))
+    return [new for new, _ in groups]
+
+
+def _reshape(heard: Heard, draft: Draft, table: Table, changes: _Changes, group: set[str]) -> None:
+    adds = [op for name, op in changes.added.items() if name in group]
+    read = set().union(*(analyse(changes.ups[op.column]).names for op in adds))
+    dropped = [c for c in table.columns if c.name in read and c.name in changes.dropped]
+    if not dropped:
+        return  # a column computed from others that stay: planned where it is added
+    stay = [c for c in table.columns if c.name in read and c.name not in changes.dropped]
+    at = Situation(schema=draft.start, pg=draft.pg)
+    if any(changes.dropped[c.name].effects(at).error is not None for c in dropped):
+        return  # what depends on it is said where the drop is planned
+    updates = {id(u): u for n, u in changes.updates.items() if n in group}
+    if any({c.strip('"') for c, _ in u.assignments} - group for u in updates.values()):
+        return
+    new = tuple(
+        NewColumn(
+            name=op.column,
+            type=op.definition.type,
+            clause=op.clause(),
+            up=changes.ups[op.column],
+            not_null=bool(op.definition.not_null),
+            default=op.definition.default,
+            required=bool(op.definition.not_null) or op.column in changes.required,
+        )
+        for op in adds
+    )
+    reshape = Reshape(table.name, new, tuple(dropped), tuple(stay))
+    heard.reshapes[id(adds[0])] = (reshape, tuple(adds))
+    heard.skipped |= {id(op) for op in adds} | updates.keys()
+    heard.skipped |= {id(changes.dropped[c.name]) for c in dropped}
+
+
+def _ask_renames(draft: Draft, table: Table, changes: _Changes) -> set[int]:
+    """A column goes and one of the same type and a like name comes: is it the same one?
+
+    Identities of the operations that wait for the answer: nothing else is asked about them.
+    """
+    waiting: set[int] = set()
+    read = set().union(*(analyse(up).names for up in changes.ups.values()))
+    for name, added in changes.added.items():
+        answered = name in changes.ups or draft.answer("fill", table.name, name) is not None
+        if answered:
+            continue
+        new_type = normalise_type(added.definition.type)
+        like = [
+            column
+            for column in table.columns
+            if column.name in changes.dropped
+            and column.name not in read
+            and normalise_type(column.type) == new_type
+            and _alike(column.name, name)
+        ]
+        if len(like) != 1:
+            continue
+        old, target = like[0], f"{table.name.name}.{name}"
+        draft.ask(
+            target,
+            f"{table.name.name}.{old.name} ({old.type}) goes and {target} of the same type comes: is "
+            f"it the same column under a new name? Then its values must be carried over",
+            f"--up {target}={quote_ident(old.name)} (it is), or --fill {target}=NULL (it is not); or "
+            f"-- zdd: up {target} = {quote_ident(old.name)} in the migration",
+        )
+        waiting |= {id(added), id(changes.dropped[old.name])}
+    return waiting
+
+
+def _alike(old: str, new: str) -> bool:
+    words = [set(re.findall(r"[a-z0-9]+", name.lower())) for name in (old, new)]
+    return bool(words[0] & words[1]) or SequenceMatcher(None, old, new).ratio() >= _ALIKE
