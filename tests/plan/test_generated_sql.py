@@ -17,6 +17,7 @@ from tests.grammar.oracle.compare import differences
 from tests.grammar.oracle.trees import UnparsedError
 from tests.stories import Story, stories
 from tests.story import schema_of
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.model.plan import Backfill, Gate, Plan, Sql, Validate
 from zdd_migrate.operations import read_statement
 from zdd_migrate.operations.walk import replay
@@ -37,7 +38,9 @@ def generated(plan: Plan) -> Iterator[str]:
             if isinstance(step, Sql):
                 yield from step.statements
             elif isinstance(step, Backfill):
-                sets = ", ".join(f"{column} = {value}" for column, value in step.assignments)
+                sets = ", ".join(
+                    f"{quote_ident(column)} = {value}" for column, value in step.assignments
+                )
                 yield f"UPDATE {step.table} SET {sets} WHERE {step.where}"
             elif isinstance(step, Validate):
                 yield f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {step.constraint}"

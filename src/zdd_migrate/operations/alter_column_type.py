@@ -169,7 +169,7 @@ class AlterColumnType(Operation):
                 f'default for column "{self.column}" cannot be cast automatically to type '
                 f"{normalise_type(self.type)}",
             )
-        if self.using is None and _needs_using(schema, old, new):
+        if self.using is None and _needs_using(schema, parse_type(old), parse_type(new)):
             return PgError(
                 "42804",
                 f'column "{self.column}" cannot be cast automatically to type '
