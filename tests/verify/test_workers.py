@@ -225,7 +225,7 @@ def test_every_kind_of_statement_is_tried(pg_server: Server, crew: Crew) -> None
     """Each column, each unique key by every name it has, COPY both ways, and the star."""
     schema = schema_of(
         "CREATE TABLE t (id bigserial PRIMARY KEY, code text NOT NULL CONSTRAINT t_code UNIQUE, "
-        "mail text NOT NULL, gone boolean NOT NULL DEFAULT false, note text, "
+        "mail text, gone boolean NOT NULL DEFAULT false, note text, "
         "twice int GENERATED ALWAYS AS (length(note)) STORED);"
         "CREATE UNIQUE INDEX t_mail ON t (lower(mail));"
         "CREATE UNIQUE INDEX t_here ON t (mail) WHERE NOT gone;"
@@ -235,11 +235,11 @@ def test_every_kind_of_statement_is_tried(pg_server: Server, crew: Crew) -> None
         with pg_server.connect(name) as connection:
             connection.execute(
                 "CREATE TABLE t (id bigserial PRIMARY KEY, code text NOT NULL CONSTRAINT t_code "
-                "UNIQUE, mail text NOT NULL, gone boolean NOT NULL DEFAULT false, note text, "
+                "UNIQUE, mail text, gone boolean NOT NULL DEFAULT false, note text, "
                 "twice int GENERATED ALWAYS AS (length(note)) STORED);"
                 "CREATE UNIQUE INDEX t_mail ON t (lower(mail));"
                 "CREATE UNIQUE INDEX t_here ON t (mail) WHERE NOT gone;"
-                "INSERT INTO t (code, mail, note) SELECT g, g || 'm', g FROM generate_series(1, 50) g"
+                "INSERT INTO t (code, mail, note) SELECT g, nullif(g, 3) || 'm', g FROM generate_series(1, 50) g"
             )
         version = Synthetic("old", shape, crew.ledger("old"))
         session = version.open(pg_server, name, crew)

@@ -23,6 +23,8 @@ class Conflict:
     columns: tuple[str, ...]
     name: str
     by_name: bool = False
+    #: what must hold of a row for the target to catch it: NULLs and rows outside a predicate pass by
+    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,14 @@ def _conflicts(schema: Schema, table: Table) -> Iterator[Conflict]:
         )
         where = f" WHERE {index.predicate}" if index.predicate else ""
         # everything the index depends on must be in the row for the target to mean this row
-        yield Conflict(f"({keys}){where}", tuple(sorted(index.columns)), index.name.name)
+        catches = [f"({quote_ident(k) if table.column(k) else k}) IS NOT NULL" for k in index.keys]
+        catches += [f"({index.predicate})"] if index.predicate else []
+        yield Conflict(
+            f"({keys}){where}",
+            tuple(sorted(index.columns)),
+            index.name.name,
+            condition=" AND ".join(catches),
+        )
 
 
 def changed_tables(before: Schema, after: Schema) -> tuple[list[QName], list[QName]]:

@@ -46,9 +46,10 @@ def update(shape: Shape, columns: Sequence[str], *, star: bool = False) -> str:
     return f"UPDATE {quote_qname(shape.name)} SET {sets} WHERE {_where(shape)}{ending}"
 
 
-def read(shape: Shape, columns: Sequence[str], *, locking: bool = False) -> str:
-    """Columns of the row with this key, as text."""
-    ending = " FOR UPDATE" if locking else ""
+def read(shape: Shape, columns: Sequence[str], *, locking: bool = False, also: str = "") -> str:
+    """Columns of the row with this key, as text; `also` is a condition of the schema's own."""
+    ending = (f" AND {also}" if also else "") + (" FOR UPDATE" if locking else "")
+    ending = ending.replace("%", "%%")
     names = _texts(columns) or "1"
     return f"SELECT {names} FROM {quote_qname(shape.name)} WHERE {_where(shape)}{ending}"
 

@@ -230,6 +230,12 @@ class Writer:
         columns = [c.name for c in shape.columns if c.name in row]
         if any(c not in row for c in conflict.columns):
             return
+        if conflict.condition:
+            caught = statements.read(shape, (), also=conflict.condition)
+            if not self._query(caught, self._key(shape, row)):
+                return  # the target would not catch this row, and another key would
+        elif any(row[c] is None for c in conflict.columns):
+            return
         statement = statements.upsert(shape, columns, conflict)
         self._writing(shape, row, statement, [row[c] for c in columns])
 
