@@ -239,7 +239,7 @@ def test_every_kind_of_statement_is_tried(pg_server: Server, crew: Crew) -> None
                 "twice int GENERATED ALWAYS AS (length(note)) STORED);"
                 "CREATE UNIQUE INDEX t_mail ON t (lower(mail));"
                 "CREATE UNIQUE INDEX t_here ON t (mail) WHERE NOT gone;"
-                "INSERT INTO t (code, mail, note) SELECT g, nullif(g, 3) || 'm', g FROM generate_series(1, 50) g"
+                "INSERT INTO t (code, mail, gone, note) SELECT g, nullif(g, 3) || 'm', g % 2 = 0, g FROM generate_series(1, 50) g"
             )
         version = Synthetic("old", shape, crew.ledger("old"))
         session = version.open(pg_server, name, crew)
