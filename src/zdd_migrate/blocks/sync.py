@@ -195,7 +195,7 @@ def _block(sync: Sync, row: _Row) -> str:
         lacking = " AND ".join(f"NEW.{row.at(c)} IS NULL" for c in sync.required)
         empty = [
             f"    IF NOT ({new_given}) AND {lacking} THEN",
-            *(f"      {line}" for line in down),
+            *(f"      {line}" for line in (*down, *up)),
         ]
     return "\n".join(
         [
