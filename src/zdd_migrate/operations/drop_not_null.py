@@ -60,6 +60,11 @@ class DropNotNull(Operation):
         from zdd_migrate.blocks.naming import own
 
         relation = draft.resolve(self.relation)
+        table = draft.table(relation)
+        known = table.column(self.column) if table is not None else None
+        if known is not None and not known.not_null:
+            draft.note(f"{relation}.{self.column} may be NULL already")
+            return
         name, column = draft.sql_name(relation), quote_ident(draft.column(relation, self.column))
         check = quote_ident(own(relation.name, self.column, "not_null"))
         draft.sql(

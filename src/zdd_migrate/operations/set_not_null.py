@@ -9,8 +9,9 @@ from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
-from zdd_migrate.model.schema import Schema
+from zdd_migrate.model.schema import Column, Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.drop_constraint import DropConstraint
 from zdd_migrate.operations.facts import implied_not_null, leaves, tree
@@ -82,6 +83,14 @@ class SetNotNull(Operation):
         if answer is not None and not draft.copied(relation, [self.column]):
             plan_filled(draft, relation, self.column, answer, add=None)
             return
+        if answer is None and _unknown_to_old_code(draft, relation, known):
+            target = f"{relation.name}.{self.column}"
+            draft.ask(
+                target,
+                f"what do rows that old code inserts get in {target}, which it does not know?",
+                f"--fill {target}=… (or -- zdd: fill {target} = … in the migration)",
+            )
+            return
         column = draft.column(relation, self.column, Phase.CONTRACT)
         if implied_not_null(table, self.column):
             name = draft.sql_name(relation)
@@ -96,6 +105,17 @@ class SetNotNull(Operation):
             return
         draft.restricts_old = True
         plan_required(draft, relation, column)
+
+
+def _unknown_to_old_code(draft: Draft, relation: QName, column: Column | None) -> bool:
+    """A column that the migration itself adds, with nothing that gives it a value in new rows."""
+    start = draft.start.tables.get(draft.present(relation))
+    if start is None or column is None or start.column(column.name) is not None:
+        return False
+    synced = {side.column for sync in draft.syncs.get(relation, ()) for side in sync.new}
+    if column.name in synced or draft.copied(relation, [column.name]):
+        return False  # a trigger gives it what old code writes under other names
+    return column.default is None and column.generated is None and column.identity is None
 
 
 def _read(cursor: Cursor, target: Target, column: str) -> SetNotNull:

@@ -74,6 +74,8 @@ def make_plan(
             _plan_block(draft, statement.operations[0], statement.operations[1:])
             continue
         for operation in statement.operations:
+            if id(operation) in heard.scaffolding:
+                continue
             if id(operation) in enums:
                 plan_rebuilt(draft, enums[id(operation)], final)
             elif id(operation) in heard.reshapes:

@@ -16,11 +16,14 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Table
 from zdd_migrate.model.statement import Statement
 from zdd_migrate.operations.add_column import AddColumn
+from zdd_migrate.operations.add_constraint import AddConstraint
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.drop_column import DropColumn
+from zdd_migrate.operations.drop_constraint import DropConstraint
 from zdd_migrate.operations.set_default import SetDefault
 from zdd_migrate.operations.set_not_null import SetNotNull
+from zdd_migrate.operations.validate_constraint import ValidateConstraint
 
 #: from this likeness of names on, a dropped and an added column of one type look like a rename
 _ALIKE = 0.6
@@ -29,9 +32,12 @@ _ALIKE = 0.6
 @dataclass(slots=True)
 class Heard:
     """What was found: `skipped` are identities of operations that are not planned by themselves,
-    `reshapes` what is planned at the first of its operations instead, with all that it covers."""
+    `reshapes` what is planned at the first of its operations instead, with all that it covers.
+    `scaffolding` are operations that leave nothing behind: the plan does without them altogether.
+    """
 
     skipped: set[int] = field(default_factory=set)
+    scaffolding: set[int] = field(default_factory=set)
     reshapes: dict[int, tuple[Reshape, tuple[AddColumn, ...]]] = field(default_factory=dict)
 
 
@@ -48,7 +54,8 @@ class _Changes:
 
 def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
     """Listen to the whole migration."""
-    heard = Heard(skipped=_superseded(draft, statements))
+    scaffolding = _scaffolding(draft, statements)
+    heard = Heard(_superseded(draft, statements) | scaffolding, scaffolding)
     for name, changes in _changes(draft, statements).items():
         table = draft.start.tables.get(name)
         if table is None:
@@ -80,6 +87,35 @@ def _superseded(draft: Draft, statements: Sequence[Statement]) -> set[int]:
                 dropped[key] = id(operation)
             elif key in dropped:
                 out.add(dropped.pop(key))
+    return out
+
+
+def _scaffolding(draft: Draft, statements: Sequence[Statement]) -> set[int]:
+    """A CHECK that the migration adds and drops again: the plain way to a cheap SET NOT NULL.
+
+    The plan has its own; what an ADD, VALIDATE and DROP of one name leave behind is nothing.
+    """
+    out: set[int] = set()
+    added: dict[tuple[QName, str], list[Operation]] = {}
+    for operation in _operations(statements):
+        if operation.relation is None:
+            continue
+        relation = draft.start.resolve(operation.relation)
+        if isinstance(operation, AddConstraint):
+            name = operation.constraint.name
+            table = draft.start.tables.get(relation)
+            if operation.constraint.kind == "check" and name and table is not None:
+                added[relation, name] = [operation]
+        elif isinstance(operation, ValidateConstraint):
+            added.get((relation, operation.constraint), []).append(operation)
+        elif isinstance(operation, DropConstraint):
+            covered = added.pop((relation, operation.constraint), None)
+            if covered is not None:
+                draft.note(
+                    f"the constraint {operation.constraint} of {relation} is added and dropped "
+                    "again: the plan does without it"
+                )
+                out |= {id(one) for one in (*covered, operation)}
     return out
 
 
