@@ -267,17 +267,22 @@ class AlterColumnType(Operation):
         head = f"ALTER TABLE {draft.sql_name(relation)} ALTER COLUMN {physical} TYPE"
         collate = f" COLLATE {self.collation}" if self.collation else ""
         if not (effects.rewrites or effects.scans or effects.index_rebuilds):
+            back: tuple[str, ...] = ()
+            if conversion(self.type, column.type, utc=True) is Conversion.CATALOG:
+                back = (f"{head} {column.type}",)
+                if column.default is not None:
+                    back += (f"{head.removesuffix(' TYPE')} SET DEFAULT {column.default}",)
+            else:
+                # old code lives with it, and the way back would be worse than staying
+                draft.leave(
+                    f"column {draft.present(relation)}.{draft.column(relation, self.column)}",
+                    f"{relation}.{self.column} as {self.type}: making it {column.type} again writes "
+                    "the table anew under ACCESS EXCLUSIVE",
+                )
             draft.sql(
                 Phase.EXPAND,
                 f"{head} {self.type}{collate}",
-                undo=(
-                    f"{head} {column.type}",
-                    *(
-                        (f"{head.removesuffix(' TYPE')} SET DEFAULT {column.default}",)
-                        if column.default is not None
-                        else ()
-                    ),
-                ),
+                undo=back,
                 why=f"{column.type} and {self.type} are stored alike: an instant",
                 lock=LockMode.ACCESS_EXCLUSIVE,
                 relation=relation,
@@ -285,11 +290,6 @@ class AlterColumnType(Operation):
             known = draft.twins.get((relation, self.column))
             if known is not None:
                 draft.twins[(relation, self.column)] = replace(known, type=self.type)
-            if conversion(self.type, column.type, utc=True) is not Conversion.CATALOG:
-                draft.note(
-                    f"on the way back {relation} is written anew under ACCESS EXCLUSIVE, and fails "
-                    f"where a value no longer fits {column.type}: leave the wider type instead"
-                )
             return
         if self._plannable(draft, relation, table, column):
             self._plan_twin(draft, relation, column)

@@ -100,7 +100,7 @@ def compare(
                 c: v
                 for c, v in row.items()
                 if (table, c) not in restless
-                and (found.get(c, v) == v or not _same(connection, table, c, found[c], v))
+                and (found.get(c, v) == v or not same_value(connection, table, c, found[c], v))
             }
             wrong = differences_of(table, kept, found, shape, filled)
             if wrong:
@@ -148,7 +148,7 @@ def differences_of(
     return ""
 
 
-def _same(
+def same_value(
     connection: psycopg.Connection,
     table: QName,
     column: str,
@@ -169,7 +169,8 @@ def _same(
     kind = "jsonb" if found[0] == "json" else found[0]
     query = f"SELECT %s::text::{kind}::text = %s::text::{kind}::text"
     try:
-        same = connection.execute(query.encode(), (value, written)).fetchone()
+        with connection.transaction():
+            same = connection.execute(query.encode(), (value, written)).fetchone()
     except psycopg.Error:
         return False
     return bool(same and same[0])

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 
 from zdd_migrate.verify import statements
+from zdd_migrate.verify.acknowledged import same_value
 from zdd_migrate.verify.children.loop import Report
 from zdd_migrate.verify.shapes import Conflict, Shape, vary
 
@@ -261,7 +262,9 @@ class Writer:
             self.report.failed("LOST", f"a row of {shape.name} that was written is gone", statement)
             return
         for column, value in zip(columns, found[0], strict=False):
-            if value != row[column]:
+            if value != row[column] and not same_value(
+                self.connection, shape.name, column, value, row[column]
+            ):
                 self.report.failed(
                     "LOST", f"{shape.name}.{column} is not what was written", statement
                 )
