@@ -114,3 +114,27 @@ def test_one_statement_one_finding_for_one_thing() -> None:
     assert rules(check("REINDEX TABLE users;")) == ["ZDD129"]
     assert rules(check("ALTER TABLE users ADD COLUMN n bigserial;")) == ["ZDD112"]
     assert rules(check("DELETE FROM users;")) == ["ZDD302"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule"),
+    [
+        ("ALTER INDEX users RENAME TO people;", "ZDD215"),
+        ("ALTER DOMAIN price RENAME TO amount;", "ZDD215"),
+        ("ALTER DOMAIN price SET SCHEMA other;", "ZDD215"),
+        ("ALTER ROLE shop RENAME TO store;", "ZDD215"),
+        ("DROP PUBLICATION outbox;", "ZDD227"),
+    ],
+)
+def test_a_name_that_goes_is_said_whatever_it_names(sql: str, rule: str) -> None:
+    """ALTER INDEX renames a table too; domains, roles and publications are asked for by name."""
+    before = (
+        f"{BEFORE}CREATE DOMAIN price AS numeric;\nCREATE PUBLICATION outbox FOR TABLE users;\n"
+    )
+
+    assert rules(check(sql, before)) == [rule]
+
+
+def test_an_index_that_gets_another_name_is_not() -> None:
+    """No statement names an index."""
+    assert rules(check("ALTER INDEX orders_user_idx RENAME TO orders_by_user;")) == []

@@ -54,6 +54,7 @@ _STATES = {
     "DOMAIN": "42704",
     "SCHEMA": "3F000",
     "EXTENSION": "42883",
+    "PUBLICATION": "42704",
 }
 
 

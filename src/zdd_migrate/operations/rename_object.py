@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: what code does when the name it knows is gone: (kind of break, SQLSTATE, how it uses the name)
 USES = {
     "TYPE": ("42704", "casts to and columns of the type"),
+    "DOMAIN": ("42704", "casts to the domain"),
+    "ROLE": ("28000", "connections as the role"),
     "ENUM VALUE": ("22P02", "writing or comparing with the label"),
     "VIEW": ("42P01", "every statement that names the view"),
     "MATERIALIZED VIEW": ("42P01", "every statement that names the view"),
@@ -69,6 +71,8 @@ class RenameObject(Operation):
             elif self.object in ("VIEW", "MATERIALIZED VIEW", "SEQUENCE"):
                 locks = {resolved: LockMode.ACCESS_EXCLUSIVE}
         uses = USES.get(self.object)
+        if self.object == "INDEX" and locks:  # Postgres takes the word for a table too
+            uses = ("42P01", "every statement that names the table")
         if uses is None:
             return Effects(locks=locks, index_locks=index_locks)
         state, what = uses
