@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from zdd_migrate.check.breaking import Affected, Watch
@@ -11,7 +12,7 @@ from zdd_migrate.check.custom import functions
 from zdd_migrate.check.suppression import suppress
 from zdd_migrate.checks.case import Case, Check, Still, Story
 from zdd_migrate.checks.compatibility import dropped
-from zdd_migrate.checks.facts import describe
+from zdd_migrate.checks.facts import SHAPE, Facts
 from zdd_migrate.checks.order import at_the_end
 from zdd_migrate.checks.rooms import is_add_column, is_add_enum_value, is_drop_constraint
 from zdd_migrate.config import Config
@@ -30,6 +31,9 @@ from zdd_migrate.rulebook import Rule, load_rules
 _FORWARD_ONLY = ("ZDD2", "ZDD3")
 #: kinds that say nothing about a table, so "new table" never quiets them
 _NEVER_QUIET = ("not_understood", "nothing")
+#: a fact and the values one of which it must have, or be in, or (a bool) be taken for
+_Condition = tuple[str, bool | None, frozenset[Any]]
+_Ready = tuple[Rule, tuple[_Condition, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,7 @@ class Checker:
         config.refuse_strangers({r.id for r in every} | {r.name for r in every})
         self._rule = {rule.id: rule for rule in every}
         self.rules = [rule for rule in every if self._wanted(rule)]
-        self._by_kind: dict[str, list[Rule]] = {}
-        self._for_all = [r for r in self.rules if not r.operations]
-        for rule in self.rules:
-            for kind in rule.operations:
-                self._by_kind.setdefault(kind, []).append(rule)
+        self._asked: dict[tuple[str, object], tuple[_Ready, ...]] = {}
 
     def _wanted(self, rule: Rule) -> bool:
         if rule.id in self.config.ignore or rule.name in self.config.ignore:
@@ -106,7 +106,7 @@ class Checker:
         story = Story()
         if self.sizes is not None:
             measured(schema, self.sizes)
-        for explained in walk(migration, schema, pg=self.pg):
+        for explained in walk(migration, schema, pg=self.pg, waiting=False):
             if not explained.understood:
                 report.not_understood += 1
             if migration.planned:
@@ -131,29 +131,43 @@ class Checker:
         self, explained: Explained, operation: Operation, effects: Effects, story: Story
     ) -> Iterator[_Found]:
         """What is found at one operation; where a special rule speaks, the general one is quiet."""
-        rules = (*self._by_kind.get(operation.kind, ()), *self._for_all)
-        if not rules:
-            return
-        facts = describe(explained, operation, effects)
-        quiet = facts["new"] and operation.kind not in _NEVER_QUIET
+        facts = Facts(explained, operation, effects)
         case = Case(explained, operation, effects, facts, story)
-        speaking: list[tuple[Rule, dict[str, Any]]] = []
-        for rule in rules:
-            if (quiet and "new" not in rule.where) or not _matches(rule.where, facts):
+        speaking: list[tuple[Rule, Mapping[str, Any]]] = []
+        for rule, conditions in self._rules_for(facts):
+            if conditions and not _matches(conditions, facts):
                 continue
             more = self.checks[rule.check](case) if rule.check is not None else {}
             if more is not None:
-                speaking.append((rule, {**facts, **more}))
+                speaking.append((rule, more))
         silenced = {name for rule, _ in speaking for name in rule.over}
         for rule, said in speaking:
             if rule.id in silenced or story.has_said(rule.id, said.get("once")):
                 continue
             yield _Found(self._finding(rule, case, said), said.get("still"))
 
-    def _finding(self, rule: Rule, case: Case, facts: Mapping[str, Any]) -> Finding:
+    def _rules_for(self, facts: Facts) -> tuple[_Ready, ...]:
+        """The rules that can speak: those for the kind, then those for all, with what is left to ask."""
+        kind = facts.operation.kind
+        key = kind, facts.shape()
+        found = self._asked.get(key)
+        if found is None:
+            quiet = facts["new"] and kind not in _NEVER_QUIET
+            own = [r for r in self.rules if kind in r.operations]
+            found = self._asked[key] = tuple(
+                (rule, _conditions(rule, shape=False))
+                for rule in (*own, *(r for r in self.rules if not r.operations))
+                if ("new" in rule.where or not quiet)
+                and _matches(_conditions(rule, shape=True), facts)
+            )
+        return found
+
+    def _finding(self, rule: Rule, case: Case, said: Mapping[str, Any]) -> Finding:
+        """`said` is what the rule's function adds to the facts."""
         span = case.explained.statement.span
-        message, assumed = _fill(rule.message, facts), case.effects.assumed
-        graded: Severity | None = facts.get("severity")
+        words = _Words(said, case.facts)
+        message, assumed = _fill(rule.message, words), case.effects.assumed
+        graded: Severity | None = said.get("severity")
         if rule.grade == "work":
             graded, message, assumed = self._by_work(case, message, assumed)
         elif rule.grade == "wait":
@@ -165,8 +179,8 @@ class Checker:
             span=span,
             statement=case.explained.statement.sql,
             message=message + _where(case),
-            fix=_fill(rule.fix, facts),
-            relation=facts.get("relation") or None,
+            fix=_fill(rule.fix, words),
+            relation=words["relation"] or None,
             assumed=assumed,
         )
 
@@ -218,14 +232,14 @@ class Checker:
             severity=self._severity(rule, migration.path, None),
             span=Span(migration.path, line, 1, line, 1),
             statement="",
-            message=_fill(rule.message, {"problem": message}),
-            fix=_fill(rule.fix, {"problem": message}),
+            message=_fill(rule.message, _Words({"problem": message})),
+            fix=_fill(rule.fix, _Words({"problem": message})),
         )
 
     def _of_query(self, one: Affected) -> Finding:
         """A query of running code, and what becomes of it."""
         rule = self._rule[one.rule]
-        facts = {"cause": one.cause, "why": one.why, "sqlstate": one.sqlstate}
+        facts = _Words({"cause": one.cause, "why": one.why, "sqlstate": one.sqlstate})
         query = one.query
         lines = query.sql.split("\n")
         end = query.line + len(lines) - 1
@@ -306,35 +320,55 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
     return list(seen.values())
 
 
-def _matches(where: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+def _conditions(rule: Rule, *, shape: bool) -> tuple[_Condition, ...]:
+    """A rule's conditions on the facts in SHAPE, or those on other facts, prepared for asking often."""
+    return tuple(
+        (
+            key,
+            wanted if isinstance(wanted, bool) else None,
+            frozenset(wanted if isinstance(wanted, list) else [wanted]),
+        )
+        for key, wanted in rule.where.items()
+        if (key in SHAPE) is shape
+    )
+
+
+def _matches(conditions: Iterable[_Condition], facts: Facts) -> bool:
     """Equality on every named fact; on a set of facts, membership. Nothing cleverer, ever."""
-    for key, wanted in where.items():
+    for key, truth, wanted in conditions:
         value = facts.get(key)
-        if isinstance(value, (set, frozenset)):
-            if not (set(wanted) if isinstance(wanted, list) else {wanted}) & value:
+        if isinstance(value, frozenset):
+            if wanted.isdisjoint(value):
                 return False
-        elif isinstance(wanted, list):
-            if value not in wanted:
+        elif truth is not None:
+            if bool(value) is not truth:
                 return False
-        elif isinstance(wanted, bool):
-            if bool(value) is not wanted:
-                return False
-        elif value != wanted:
+        elif isinstance(value, (list, dict)) or value not in wanted:
             return False
     return True
 
 
 class _Words:
-    """Facts as words for a template, made as they are asked for; one that is not there is empty."""
+    """Facts as words for a template, from the first mapping that has them; else they are empty."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
+    def __init__(self, *facts: Mapping[str, Any]) -> None:
         self.facts = facts
 
     def __getitem__(self, key: str) -> Any:
-        value = self.facts.get(key, "")
-        return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        for facts in self.facts:
+            value = facts.get(key)
+            if value is not None:
+                return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        return ""
 
 
-def _fill(template: str, facts: Mapping[str, Any]) -> str:
+@cache
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fill(template: str, words: _Words) -> str:
     """The template with facts in their places."""
-    return " ".join(template.format_map(_Words(facts)).split())
+    if "{" not in template:
+        return _one_line(template)
+    return " ".join(template.format_map(words).split())

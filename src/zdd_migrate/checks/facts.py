@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zdd_migrate.checks.rooms import is_add_column
 from zdd_migrate.model.effects import Effects
-from zdd_migrate.model.locks import LockMode, strongest
+from zdd_migrate.model.locks import strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import NotUnderstood, Operation
@@ -15,12 +16,16 @@ from zdd_migrate.operations.walk import Explained
 if TYPE_CHECKING:
     from zdd_migrate.operations.add_column import AddColumn
 
+#: facts that rules ask for most, and that many operations have in common
+SHAPE = frozenset(
+    "new blocks_reads blocks_writes rewrites scans builds rebuilds works long breaks".split()
+)
 #: breaks that have a rule of their own, so that `broken` need not repeat them
 _OWN_RULE = ("cached_plan",)
 
 
-def describe(explained: Explained, operation: Operation, effects: Effects) -> dict[str, Any]:
-    """The facts a rule may ask for and its message may name.
+class Facts(Mapping[str, Any]):
+    """The facts a rule may ask for and its message may name, each worked out when it is asked for.
 
     The operation's own fields (those of a constraint as `constraint_…`, of an added column as
     `column_…`), and from its effects: `new` (what it is about was created by the same migration),
@@ -29,61 +34,154 @@ def describe(explained: Explained, operation: Operation, effects: Effects) -> di
     that old code suffers), `held` (the lock mode on the relation itself); from the schema: what
     `relation_kind` it is, whether it is a `partition`; and words: `relation`, `lock`, `who`,
     `others`, `sql_relation` (as the source wrote it).
+
+    They are about the schema before the statement: ask while the walk stands there.
     """
-    schema = explained.schema
-    facts: dict[str, Any] = operation.describe(schema)
-    constraint = facts.get("constraint")
-    if isinstance(constraint, dict):
-        facts.update({f"constraint_{k}": v for k, v in constraint.items()})
-        facts["constraint"] = constraint.get("name") or "the constraint"
-    if is_add_column(operation):
-        facts.update(_of_column(operation, schema))
-    relation = facts.get("relation", "")
-    own = QName(*relation.split(".", 1)) if relation.count(".") == 1 else None
-    locks = {r: m for r, m in effects.locks.items() if r not in explained.created}
-    facts.update(_of_locks(locks, own))
-    facts.update(_of_relation(own, schema))
-    rows, builds = effects.rewrites or effects.scans, effects.index_builds or effects.index_rebuilds
-    subject = own is not None and own in explained.created
-    facts.update(
-        new=subject and not isinstance(operation, NotUnderstood),
-        sql_relation=str(operation.relation) if operation.relation is not None else "",
-        rewrites=bool(effects.rewrites),
-        scans=bool(effects.scans),
-        builds=bool(effects.index_builds),
-        rebuilds=bool(effects.index_rebuilds),
-        works=bool(rows or builds),
-        long=bool(rows or builds) and facts["blocks_writes"],
-        fails=effects.error.sqlstate if effects.error is not None else None,
-        error=effects.error.message if effects.error is not None else "",
-        loses=bool(effects.loses),
-        lost=", ".join(effects.loses),
-        breaks=frozenset(b.kind for b in effects.breaks if b.code == "old"),
-        breaks_new=frozenset(b.kind for b in effects.breaks if b.code == "new"),
-        broken="; ".join(
-            b.what for b in effects.breaks if b.code == "old" and b.kind not in _OWN_RULE
-        ),
-        why="; ".join(dict.fromkeys(effects.scans.values())),
-        transactional=effects.transactional,
-        in_transaction=explained.statement.in_transaction,
-        pg=explained.pg,
-    )
-    return facts
+
+    __slots__ = ("_described", "_known", "effects", "explained", "locks", "operation", "own")
+
+    def __init__(self, explained: Explained, operation: Operation, effects: Effects) -> None:
+        self.explained = explained
+        self.operation = operation
+        self.effects = effects
+        named = operation.relation
+        resolved = explained.schema.resolve(named) if named is not None else None
+        plain = resolved is not None and str(resolved).count(".") == 1
+        self.own = resolved if plain else None
+        created, locks = explained.created, effects.locks
+        self.locks = {r: m for r, m in locks.items() if r not in created} if created else locks
+        self._known: dict[str, Any] = {}
+        self._described: dict[str, Any] | None = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A fact, or the default where there is none of that name."""
+        found = self._known.get(key, _UNASKED)
+        if found is _UNASKED:
+            found = self._known[key] = self._find(key)
+        return default if found is _ABSENT else found
+
+    def __getitem__(self, key: str) -> Any:
+        found = self.get(key, _ABSENT)
+        if found is _ABSENT:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        about = _of_relation(self.own, self.explained.schema)
+        return iter({**self._of_operation(), **_OF_EFFECTS, **about})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def shape(self) -> tuple[object, ...]:
+        """What the facts in SHAPE depend on: two operations alike in it are alike in all of them."""
+        effects = self.effects
+        return (
+            self["new"],
+            self["blocks_reads"],
+            self["blocks_writes"],
+            bool(effects.rewrites),
+            bool(effects.scans),
+            bool(effects.index_builds),
+            bool(effects.index_rebuilds),
+            self["breaks"] if effects.breaks else None,
+        )
+
+    def _find(self, key: str) -> Any:
+        found = _OF_EFFECTS.get(key)
+        if found is not None:
+            return found(self)
+        if key in _OF_RELATION:
+            about = _of_relation(self.own, self.explained.schema)
+            if key in about:
+                return about[key]
+        if self._described is None and not key.startswith(("constraint", "column")):
+            return self._field(key)
+        return self._of_operation().get(key, _ABSENT)
+
+    def _field(self, key: str) -> Any:
+        """One of the operation's fields, without describing the others."""
+        if key == "kind":
+            return self.operation.kind
+        if key == "relation" and self.operation.relation is not None:
+            return str(self.explained.schema.resolve(self.operation.relation))
+        return self.operation.described(key, _ABSENT)
+
+    def _of_operation(self) -> dict[str, Any]:
+        if self._described is None:
+            facts = self._described = self.operation.describe(self.explained.schema)
+            constraint = facts.get("constraint")
+            if isinstance(constraint, dict):
+                facts.update({f"constraint_{k}": v for k, v in constraint.items()})
+                facts["constraint"] = constraint.get("name") or "the constraint"
+            if is_add_column(self.operation):
+                facts.update(_of_column(self.operation, self.explained.schema))
+        return self._described
 
 
-def _of_locks(locks: dict[QName, LockMode], own: QName | None) -> dict[str, Any]:
-    held = strongest(*locks.values())
-    reads = any(m.blocks_reads for m in locks.values())
-    writes = any(m.blocks_writes for m in locks.values())
-    return {
-        "blocks_reads": reads,
-        "blocks_writes": writes,
-        "lock": str(held) if held is not None else "",
-        "held": str(locks[own]) if own in locks else None,
-        "locked": ", ".join(str(r) for r in locks),
-        "who": "reads and writes" if reads else "writes" if writes else "nobody",
-        "others": ", ".join(sorted(str(r) for r in locks if r != own)),
-    }
+_ABSENT, _UNASKED = object(), object()
+_OF_RELATION = frozenset("relation_kind absent partition parent".split())
+
+
+def _is_new(facts: Facts) -> bool:
+    subject = facts.own is not None and facts.own in facts.explained.created
+    return subject and not isinstance(facts.operation, NotUnderstood)
+
+
+def _works(facts: Facts) -> bool:
+    effects = facts.effects
+    return bool(effects.rewrites or effects.scans or effects.index_builds or effects.index_rebuilds)
+
+
+def _kinds(effects: Effects, code: str) -> frozenset[str]:
+    return frozenset(b.kind for b in effects.breaks if b.code == code)
+
+
+def _broken(facts: Facts) -> str:
+    old = (b for b in facts.effects.breaks if b.code == "old")
+    return "; ".join(b.what for b in old if b.kind not in _OWN_RULE)
+
+
+def _held(facts: Facts) -> str | None:
+    mode = facts.locks.get(facts.own) if facts.own is not None else None
+    return str(mode) if mode is not None else None
+
+
+def _who(facts: Facts) -> str:
+    if facts["blocks_reads"]:
+        return "reads and writes"
+    return "writes" if facts["blocks_writes"] else "nobody"
+
+
+#: the facts that the effects and the place in the migration give
+_OF_EFFECTS: dict[str, Callable[[Facts], Any]] = {
+    "new": _is_new,
+    "sql_relation": lambda f: str(f.operation.relation or ""),
+    "rewrites": lambda f: bool(f.effects.rewrites),
+    "scans": lambda f: bool(f.effects.scans),
+    "builds": lambda f: bool(f.effects.index_builds),
+    "rebuilds": lambda f: bool(f.effects.index_rebuilds),
+    "works": _works,
+    "long": lambda f: _works(f) and f["blocks_writes"],
+    "fails": lambda f: f.effects.error.sqlstate if f.effects.error is not None else None,
+    "error": lambda f: f.effects.error.message if f.effects.error is not None else "",
+    "loses": lambda f: bool(f.effects.loses),
+    "lost": lambda f: ", ".join(f.effects.loses),
+    "breaks": lambda f: _kinds(f.effects, "old"),
+    "breaks_new": lambda f: _kinds(f.effects, "new"),
+    "broken": _broken,
+    "blocks_reads": lambda f: any(m.blocks_reads for m in f.locks.values()),
+    "blocks_writes": lambda f: any(m.blocks_writes for m in f.locks.values()),
+    "lock": lambda f: str(strongest(*f.locks.values()) or ""),
+    "held": _held,
+    "locked": lambda f: ", ".join(str(r) for r in f.locks),
+    "who": _who,
+    "others": lambda f: ", ".join(sorted(str(r) for r in f.locks if r != f.own)),
+    "why": lambda f: "; ".join(dict.fromkeys(f.effects.scans.values())),
+    "transactional": lambda f: f.effects.transactional,
+    "in_transaction": lambda f: f.explained.statement.in_transaction,
+    "pg": lambda f: f.explained.pg,
+}
 
 
 def _of_relation(own: QName | None, schema: Schema) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def unbounded(case: Case) -> bool:
 def other_table_locked(case: Case) -> Mapping[str, Any] | None:
     """A foreign key takes the lock to a table that the statement is not about."""
     own = case.relation
-    if own is None:
+    if own is None or case.effects.locks.keys() <= {own}:
         return None
     family = {own, *(t.name for t in case.schema.descendants_of(own))}
     table = case.schema.tables.get(own)

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 _LONG_TIMEOUT = 10_000
 #: Postgres cuts names after this many bytes
 _NAME_BYTES = 63
+#: what may be a name longer than that, in a text without letters of several bytes
+_LONG_WORD = re.compile(r'[\w$]{60}|"[^"]{50}')
 
 
 def work_under_lock(case: Case) -> Mapping[str, Any] | None:
     """A statement works through rows while the transaction still holds a blocking lock."""
     explained, effects, operation = case.explained, case.effects, case.operation
+    if not explained.held:
+        return None
     held = {
         r: m for r, m in explained.held.items() if m.blocks_writes and r not in explained.created
     }
@@ -80,6 +84,8 @@ def enum_value_used_too_soon(case: Case) -> Mapping[str, Any] | None:
 def several_tables_locked(case: Case) -> Mapping[str, Any] | None:
     """The transaction holds one table while it waits for another: half of a deadlock."""
     explained = case.explained
+    if not explained.held or not explained.statement.in_transaction:
+        return None
     held = {r for r, m in explained.held.items() if m.blocks_writes and r not in explained.created}
     wanted = {
         r
@@ -88,7 +94,7 @@ def several_tables_locked(case: Case) -> Mapping[str, Any] | None:
     }
     family = {t.name for r in held for t in case.schema.descendants_of(r)}
     wanted -= family | {r for r in wanted if case.schema.tables.get(r) is None and held == {r}}
-    if not held or not wanted or not explained.statement.in_transaction:
+    if not held or not wanted:
         return None
     return {
         "first_table": ", ".join(sorted(map(str, held))),
@@ -169,6 +175,8 @@ def identifier_truncated(case: Case) -> Mapping[str, Any] | None:
     The reader cuts names as Postgres does: the whole one stands in the statement's text.
     """
     sql = case.explained.statement.sql
+    if sql.isascii() and not _LONG_WORD.search(sql):
+        return None
     for name in _names_made(case):
         if len(name.encode()) > _NAME_BYTES - 4:  # a letter of four bytes is not cut in two
             whole = re.search(re.escape(name) + r"[\w$]+", sql, re.IGNORECASE)

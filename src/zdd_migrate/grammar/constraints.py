@@ -102,8 +102,9 @@ class ColumnDefinition:
     def column(self, table: QName) -> Column:
         """The model's column: serial becomes an integer with its default and NOT NULL."""
         default = self.default
-        not_null = bool(self.not_null) or self.serial or self.identity is not None
-        if self.serial:
+        serial = self.serial
+        not_null = bool(self.not_null) or serial or self.identity is not None
+        if serial:
             default = f"nextval('{table.name}_{self.name}_seq'::regclass)"
         if any(c.kind == "primary_key" for c in self.constraints):
             not_null = True

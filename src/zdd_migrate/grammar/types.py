@@ -191,6 +191,7 @@ def _fold_quoted(text: str) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def normalise_type(text: str) -> str:
     """One spelling per type: `int4` and `INTEGER` both give `integer`."""
     return str(parse_type(text))

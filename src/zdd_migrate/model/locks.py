@@ -20,13 +20,19 @@ class LockMode(Enum):
     EXCLUSIVE = "ExclusiveLock"
     ACCESS_EXCLUSIVE = "AccessExclusiveLock"
 
-    def __str__(self) -> str:
-        return self.value
+    #: position in the list of modes, 1 (weakest) to 8 (strongest)
+    strength: int
+    #: whether a plain SELECT waits behind this mode
+    blocks_reads: bool
+    #: whether INSERT, UPDATE and DELETE wait behind this mode
+    blocks_writes: bool
 
-    @property
-    def strength(self) -> int:
-        """Position in the list of modes, 1 (weakest) to 8 (strongest)."""
-        return _STRENGTH[self]
+    def __hash__(self) -> int:
+        """There is one object of each mode."""
+        return id(self)
+
+    def __str__(self) -> str:
+        return str(self.value)
 
     @property
     def sql(self) -> str:
@@ -37,19 +43,8 @@ class LockMode(Enum):
         """Whether a session holding `self` makes one that asks for `other` wait."""
         return other in _CONFLICTS[self]
 
-    @property
-    def blocks_reads(self) -> bool:
-        """Whether a plain SELECT waits behind this mode."""
-        return self.conflicts_with(LockMode.ACCESS_SHARE)
-
-    @property
-    def blocks_writes(self) -> bool:
-        """Whether INSERT, UPDATE and DELETE wait behind this mode."""
-        return self.conflicts_with(LockMode.ROW_EXCLUSIVE)
-
 
 _M = LockMode
-_STRENGTH = {mode: i for i, mode in enumerate(LockMode, start=1)}
 _CONFLICTS: dict[LockMode, frozenset[LockMode]] = {
     _M.ACCESS_SHARE: frozenset({_M.ACCESS_EXCLUSIVE}),
     _M.ROW_SHARE: frozenset({_M.EXCLUSIVE, _M.ACCESS_EXCLUSIVE}),
@@ -78,6 +73,10 @@ _CONFLICTS: dict[LockMode, frozenset[LockMode]] = {
     _M.EXCLUSIVE: frozenset(set(LockMode) - {_M.ACCESS_SHARE}),
     _M.ACCESS_EXCLUSIVE: frozenset(LockMode),
 }
+for _i, _mode in enumerate(LockMode, start=1):
+    _mode.strength = _i
+    _mode.blocks_reads = _mode.conflicts_with(_M.ACCESS_SHARE)
+    _mode.blocks_writes = _mode.conflicts_with(_M.ROW_EXCLUSIVE)
 
 
 def strongest(*modes: LockMode | None) -> LockMode | None:

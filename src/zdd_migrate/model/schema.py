@@ -371,7 +371,7 @@ class Schema:
     def _resolve_in(self, objects: dict[QName, Any], name: QName) -> QName:
         if name.schema is not None:
             return name
-        for schema in self.search_path:
+        for schema in self.search_path if objects else ():
             if (candidate := QName(schema, name.name)) in objects:
                 return candidate
         return QName(self.default_schema, name.name)

@@ -113,26 +113,42 @@ class Operation:
         out: dict[str, Any] = {"kind": self.kind}
         if self.relation is not None:
             out["relation"] = str(schema.resolve(self.relation))
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            if spec.name == "relation" or value is None or value is False or value == ():
+        for name in _field_names(type(self)):
+            value = getattr(self, name)
+            if name == "relation" or value is None or value is False or value == ():
                 continue
-            out[spec.name] = _plain(value)
+            out[name] = value if type(value) is str else _plain(value)
         return out
+
+    def described(self, name: str, default: Any) -> Any:
+        """One field as `describe` has it; the default where that leaves it out."""
+        value = getattr(self, name) if name in _field_names(type(self)) else None
+        if value is None or value is False or value == ():
+            return default
+        return _plain(value)
+
+
+_FIELDS: dict[type[Any], tuple[str, ...]] = {}
+
+
+def _field_names(type_: type[Any]) -> tuple[str, ...]:
+    if type_ not in _FIELDS:
+        _FIELDS[type_] = tuple(spec.name for spec in fields(type_))
+    return _FIELDS[type_]
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, QName):
-        return str(value)
     if isinstance(value, (str, int, float, bool)):
         return value
+    if isinstance(value, QName):
+        return str(value)
     if isinstance(value, (tuple, list, frozenset, set)):
         return [_plain(v) for v in value]
     if hasattr(value, "__dataclass_fields__"):
         return {
-            s.name: _plain(v)
-            for s in fields(value)
-            if (v := getattr(value, s.name)) is not None and v is not False and v != ()
+            name: _plain(v)
+            for name in _field_names(type(value))
+            if (v := getattr(value, name)) is not None and v is not False and v != ()
         }
     return str(value)
 

@@ -486,7 +486,8 @@ def _users_of_type(schema: Schema, name: QName) -> Iterator[tuple[QName, str]]:
 def _names_type(schema: Schema, text: str, name: QName) -> bool:
     base = text.removesuffix("[]")
     path, _, last = base.rpartition(".")
-    return schema.resolve_type(QName(path or None, last.strip('"'))) == name
+    last = last.strip('"')
+    return last == name.name and schema.resolve_type(QName(path or None, last)) == name
 
 
 #: types that come with an extension

@@ -66,8 +66,13 @@ def replay(statements: Iterable[Statement], schema: Schema) -> None:
             operation.apply(schema)
 
 
-def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Iterator[Explained]:
-    """Explain each statement of a migration; `schema` is changed in place as the walk goes on."""
+def walk(
+    migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG, waiting: bool = True
+) -> Iterator[Explained]:
+    """Explain each statement of a migration; `schema` is changed in place as the walk goes on.
+
+    Who waits without being locked is searched for where `waiting` asks for it.
+    """
     created: set[QName] = set()
     created_types: set[QName] = set()
     held: dict[QName, LockMode] = {}
@@ -114,7 +119,9 @@ def walk(migration: Migration, schema: Schema, *, pg: int = DEFAULT_PG) -> Itera
         merged = merge(effects for _, effects in parts)
         known = frozenset(created)
         merged = _without(merged, created | pending_created)
-        merged = _with_waiting(_failed(merged), schema)
+        merged = _failed(merged)
+        if waiting:
+            merged = _with_waiting(merged, schema)
         yield Explained(
             statement=statement,
             parts=tuple(parts),
@@ -289,7 +296,16 @@ def _with_waiting(effects: Effects, schema: Schema) -> Effects:
 
 
 def _without(effects: Effects, created: set[QName]) -> Effects:
-    if not created:
+    named = (
+        effects.locks,
+        effects.index_locks,
+        effects.rewrites,
+        effects.scans,
+        effects.index_rebuilds,
+        effects.blocked_indirectly,
+        (b.relation for b in effects.breaks),
+    )
+    if not created or all(created.isdisjoint(those) for those in named):
         return effects
     return replace(
         effects,
