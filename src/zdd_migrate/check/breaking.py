@@ -57,13 +57,15 @@ class Watch:
 
     def see(self, explained: Explained) -> None:
         """One statement of the migration: which queries does it break?"""
+        if not self.used:
+            return
         sql = " ".join(explained.statement.sql.split())
         cause = sql if len(sql) <= _SHOWN else f"{sql[:_SHOWN]}…"
-        if self.used and not explained.understood:
+        if not explained.understood:
             for one in self.used:
                 why = "the statement was not understood"
                 self._add(one.query, Affected(one.query, "ZDD242", cause, why))
-        for broken in explained.effects.breaks if self.used else ():
+        for broken in explained.effects.breaks:
             if broken.code != "old" or broken.relation is None:
                 continue
             for one in self.used:

@@ -204,10 +204,11 @@ def _references(case: Case) -> Iterable[tuple[QName, str, str | None, QName, str
     types: dict[str, str] = {}
     constraints: tuple[Any, ...] = ()
     if is_create_table(operation):
-        own = operation.target(schema)
-        types = {c.name: c.column(own).type for c in operation.columns}
         inline = tuple(c for column in operation.columns for c in column.constraints)
-        constraints = (*inline, *operation.constraints)
+        constraints = tuple(c for c in (*inline, *operation.constraints) if c.kind == "foreign_key")
+        own = operation.target(schema)
+        referring = {column for c in constraints for column in c.columns}
+        types = {c.name: c.column(own).type for c in operation.columns if c.name in referring}
     elif is_add_column(operation):
         assert operation.relation is not None
         own = schema.resolve(operation.relation)

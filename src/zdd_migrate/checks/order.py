@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _LONG_TIMEOUT = 10_000
 #: Postgres cuts names after this many bytes
 _NAME_BYTES = 63
-#: what may be a name longer than that, in a text without letters of several bytes
-_LONG_WORD = re.compile(r'[\w$]{60}|"[^"]{50}')
+_WORD = re.compile(r"[\w$]+")
+_LONG_WORD = re.compile(rf"[\w$]{{{_NAME_BYTES - 2}}}")
 
 
 def work_under_lock(case: Case) -> Mapping[str, Any] | None:
@@ -86,12 +86,14 @@ def several_tables_locked(case: Case) -> Mapping[str, Any] | None:
     explained = case.explained
     if not explained.held or not explained.statement.in_transaction:
         return None
-    held = {r for r, m in explained.held.items() if m.blocks_writes and r not in explained.created}
     wanted = {
         r
         for r, m in case.effects.locks.items()
         if m.blocks_writes and r not in explained.created and r not in explained.held
     }
+    if not wanted:
+        return None
+    held = {r for r, m in explained.held.items() if m.blocks_writes and r not in explained.created}
     family = {t.name for r in held for t in case.schema.descendants_of(r)}
     wanted -= family | {r for r in wanted if case.schema.tables.get(r) is None and held == {r}}
     if not held or not wanted:
@@ -175,10 +177,14 @@ def identifier_truncated(case: Case) -> Mapping[str, Any] | None:
     The reader cuts names as Postgres does: the whole one stands in the statement's text.
     """
     sql = case.explained.statement.sql
-    if sql.isascii() and not _LONG_WORD.search(sql):
+    if not case.operation.kind.startswith(("create", "add", "rename")):
         return None
     for name in _names_made(case):
-        if len(name.encode()) > _NAME_BYTES - 4:  # a letter of four bytes is not cut in two
+        if (
+            len(name) > _NAME_BYTES // 4 - 1 and len(name.encode()) > _NAME_BYTES - 4
+        ):  # a letter of four bytes is not cut in two
+            if name.isascii() and _WORD.fullmatch(name) and not _LONG_WORD.search(sql):
+                continue
             whole = re.search(re.escape(name) + r"[\w$]+", sql, re.IGNORECASE)
             if whole is not None and len(whole[0].encode()) > _NAME_BYTES:
                 return {"long_name": whole[0], "cut_name": name}
@@ -193,7 +199,7 @@ def _names_made(case: Case) -> Iterator[str]:
         yield from (c.name for c in operation.constraints if c.name)
     if kind.startswith("create_") and operation.relation is not None:
         yield operation.relation.name
-    for field in ("index", "to", "column") if kind.startswith(("create", "add", "rename")) else ():
+    for field in ("index", "to", "column"):
         named = getattr(operation, field, None)
         if isinstance(named, str):
             yield named

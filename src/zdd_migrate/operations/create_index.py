@@ -33,6 +33,9 @@ from zdd_migrate.operations.facts import (
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
 
+#: a key that is a column without quotes
+_PLAIN = re.compile(r"[\w$]+")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateIndex(Operation):
@@ -68,7 +71,7 @@ class CreateIndex(Operation):
         """Every column the index depends on."""
         found: set[str] = set(self.include)
         for key in self.keys:
-            found |= {key} if re.fullmatch(r"[\w$]+", key) else analyse(key).names
+            found |= {key} if _PLAIN.fullmatch(key) else analyse(key).names
         if self.where is not None:
             found |= analyse(self.where).names
         return frozenset(found)
@@ -139,7 +142,7 @@ class CreateIndex(Operation):
     def _not_immutable(self, schema: Schema) -> str | None:
         """Where a function stands that may change its answer: `expression` or `predicate`."""
         for key in self.keys:
-            if not re.fullmatch(r"[\w$]+", key):
+            if not _PLAIN.fullmatch(key):
                 kind, unknown = volatility(key, schema)
                 if kind != "immutable" and unknown is None and analyse(key).understood:
                     return "expression"

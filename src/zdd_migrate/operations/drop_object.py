@@ -471,7 +471,7 @@ def _users_of_type(schema: Schema, name: QName) -> Iterator[tuple[QName, str]]:
         if table.of_type is not None and schema.resolve_type(table.of_type) == name:
             yield table.name, f"table {table.name.name}"
         for column in table.columns:
-            if _names_type(schema, column.type, name):
+            if name.name in column.type and _names_type(schema, column.type, name):
                 yield table.name, f"column {column.name} of table {table.name.name}"
                 for view in schema.views_on(table.name, column.name):
                     yield view.name, f"view {view.name.name}"

@@ -157,7 +157,9 @@ def _condition(text: str) -> str | None:
 def _found_by_index(schema: Schema, table: QName, condition: str) -> bool:
     """Whether the condition compares the first column of one of the table's indexes with a value."""
     for index in schema.indexes_of(table):
-        if not index.keys or not re.fullmatch(r"[\w$]+", index.keys[0]):
+        if not index.keys or index.keys[0] not in condition:
+            continue
+        if not re.fullmatch(r"[\w$]+", index.keys[0]):
             continue
         column = re.escape(index.keys[0])
         if re.search(rf'(?<![\w$])"?{column}"?\s*=\s*(\d|\'|\$|ANY)', condition):
