@@ -26,6 +26,7 @@ Progress = Callable[[int, int], None]
 _SHORTEST_S, _LONGEST_S = 0.05, 0.2
 _SMALLEST, _LARGEST = 100, 50_000
 _PASSES = 50
+_LONGEST_REST_S = 1.0
 _RETRY = ("40P01", "40001", "55P03")
 
 
@@ -59,7 +60,9 @@ def run_backfill(
     state = cursor or Cursor()
     total = _estimate(connection, step.table)
     size = step.batch
-    for _ in range(_PASSES):
+    for number in range(_PASSES):
+        if number:  # rows that somebody holds: a moment later, perhaps no longer
+            time.sleep(min(0.02 * 1.3**number, _LONGEST_REST_S))
         while True:
             started = time.monotonic()
             seen = _batch(connection, walk, state, size, save)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from zdd_migrate.model.plan import Backfill, Phase, Plan, Sql, Step, Validate
+from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Release, Sql, Step, Validate
 from zdd_migrate.model.verdict import Failure, LawResult, Rollback, Trial
 
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -66,8 +66,25 @@ def _again(failure: Failure, count: int) -> Failure:
     return replace(failure, count=failure.count + count)
 
 
+def _last_change(plan: Plan, seen: str) -> str | None:
+    """The step that was seen, or where that one leaves the database as it is, the one before."""
+    last = None
+    for _, step in plan.all_steps():
+        if not isinstance(step, (Gate, Release)):
+            last = step.id
+        if step.id == seen:
+            return last
+    return None
+
+
 def _cause(plan: Plan, trial: Trial, said: str, statement: str) -> tuple[str | None, str]:
     if trial.when == "during" and trial.step is not None:
+        changed = _last_change(plan, trial.step)
+        if changed not in (None, trial.step):
+            return (
+                changed,
+                f"the last to change the database before {trial.step}, where it was seen",
+            )
         return trial.step, "first seen while it ran"
     upto = _upto(plan, trial.phase)
     if not upto:
