@@ -55,13 +55,9 @@ def run_step(
     *,
     policy: Policy | None = None,
     before_commit: Hook | None = None,
-    look: Hook | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Run one step on an autocommit connection. A Release is a matter for people: nothing here.
-
-    `before_commit` is called once, in the transaction of the step's end; `look` in each transaction
-    that its statements run in, before it commits.
 
     Raises LockNotObtainedError when the lock cannot be had, FindingsError when a gate does not
     hold, EnvironmentFailedError for what else the server refuses.
@@ -69,9 +65,9 @@ def run_step(
     policy = policy or Policy()
     match step:
         case Sql():
-            _run(connection, step.statements, step, policy, step.transactional, before_commit, look)
+            _run(connection, step.statements, step, policy, step.transactional, before_commit)
         case Validate():
-            _patient(connection, step.statements[0], before_commit, look)
+            _patient(connection, step.statements[0], before_commit)
         case Backfill():
             run_backfill(connection, step, progress=progress)
             _commit_hook(connection, before_commit)
@@ -88,7 +84,6 @@ def undo_step(
     *,
     policy: Policy | None = None,
     before_commit: Hook | None = None,
-    look: Hook | None = None,
 ) -> None:
     """Run a step's undo. A step without one must not get here."""
     policy = policy or Policy()
@@ -98,7 +93,7 @@ def undo_step(
         _commit_hook(connection, before_commit)
         return
     transactional = step.undo_transactional if isinstance(step, Sql) else True
-    _run(connection, step.undo, step, policy, transactional, before_commit, look)
+    _run(connection, step.undo, step, policy, transactional, before_commit)
 
 
 def check_gate(connection: psycopg.Connection, gate: Gate) -> None:
@@ -122,15 +117,11 @@ def _run(
     policy: Policy,
     transactional: bool,
     hook: Hook | None,
-    look: Hook | None,
 ) -> None:
     if not transactional:
         brief = step.lock_timeout_ms if isinstance(step, Sql) and step.lock_timeout_ms else 2000
         for statement in statements:
-            if _PATIENT.search(statement):
-                _outside(connection, statement, policy, 0)
-            else:
-                _outside(connection, statement, policy, brief, look)
+            _outside(connection, statement, policy, 0 if _PATIENT.search(statement) else brief)
         _commit_hook(connection, hook)
         return
     relation = step.relation if isinstance(step, Sql) else None
@@ -143,20 +134,15 @@ def _run(
                 connection.execute(_trusted(f"SET LOCAL statement_timeout = {statement_timeout}"))
                 for statement in statements:
                     connection.execute(_trusted(statement))
-                for call in (look, hook):
-                    if call is not None:
-                        call(connection)
+                if hook is not None:
+                    hook(connection)
             return
         except psycopg.Error as error:
             attempt.failed(connection, error, step.id, relation)
 
 
 def _outside(
-    connection: psycopg.Connection,
-    statement: str,
-    policy: Policy,
-    longest_ms: int,
-    look: Hook | None = None,
+    connection: psycopg.Connection, statement: str, policy: Policy, longest_ms: int
 ) -> None:
     """A statement outside a transaction block; it waits for a lock `longest_ms` (0: for as long
     as it takes, which keeps nobody waiting where it builds or validates).
@@ -170,23 +156,10 @@ def _outside(
             connection.execute("SET statement_timeout = 0")
             if build is not None and _drop_unless_valid(connection, build):
                 return  # built by an earlier try
-            _alone(connection, statement, look)
+            connection.execute(_trusted(statement))
             return
         except psycopg.Error as error:
             attempt.failed(connection, error, statement[:60], None)
-
-
-def _alone(connection: psycopg.Connection, statement: str, look: Hook | None) -> None:
-    """One statement by itself; looked at before it commits, where it can run in a transaction."""
-    if look is not None:
-        try:
-            with connection.transaction():
-                connection.execute(_trusted(statement))
-                look(connection)
-            return
-        except psycopg.errors.ActiveSqlTransaction:
-            pass  # it refuses: nothing was done
-    connection.execute(_trusted(statement))
 
 
 def _drop_unless_valid(connection: psycopg.Connection, build: re.Match[str]) -> bool:
@@ -204,16 +177,13 @@ def _drop_unless_valid(connection: psycopg.Connection, build: re.Match[str]) -> 
     return False
 
 
-def _patient(
-    connection: psycopg.Connection, statement: str, hook: Hook | None, look: Hook | None
-) -> None:
+def _patient(connection: psycopg.Connection, statement: str, hook: Hook | None) -> None:
     with _errors(statement[:60]), connection.transaction():
         connection.execute("SET LOCAL lock_timeout = 0")
         connection.execute("SET LOCAL statement_timeout = 0")
         connection.execute(_trusted(statement))
-        for call in (look, hook):
-            if call is not None:
-                call(connection)
+        if hook is not None:
+            hook(connection)
 
 
 @dataclass(slots=True)

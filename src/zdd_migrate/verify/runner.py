@@ -127,7 +127,7 @@ class Runner:
             try:
                 there = tables_there(runner)
                 hook = self._look(step, there, seen) if isinstance(step, (Sql, Validate)) else None
-                do(runner, step, policy=policy, look=hook)
+                do(runner, step, policy=policy, before_commit=hook)
             except (EnvironmentFailedError, FindingsError) as error:
                 said = str(error)
             except psycopg.OperationalError as error:  # ended before the step began
