@@ -5,6 +5,7 @@ A story is a directory with `before.sql`, `migration.sql`, perhaps `seed.sql`, a
     about: one line
     answers: {fill: {users.city: "'?'"}}   # --up, --down and --fill, where they are needed
     sync: application                      # --sync, where it is not the trigger
+    via: view                              # --via, where it is not the usual way
     proof: catalog                         # no statement of code to try: run, undone and compared
     majors: [18]                           # where only some majors are meant; default 16 and 18
     phases:                                # each step: its kind, and a piece of its SQL or reason
@@ -115,6 +116,8 @@ class Story:
             before=self.before,
             pg=major,
             answers=answers,
+            via=self.expected.get("via"),
+            dual_write=self.expected.get("sync") == "application",
         )
 
 
@@ -181,7 +184,7 @@ def mismatches(expected: dict[str, Any], plan: Plan) -> list[str]:
     """Where a plan is not what `expected.yaml` says, in words; empty when it is."""
     out = _unlike("question", expected.get("questions", []), [q.about for q in plan.questions])
     out += _unlike("refusal", expected.get("refusals", []), [r.reason for r in plan.refusals])
-    said = " | ".join([*plan.notes, *plan.alternatives])
+    said = " | ".join([*plan.notes, *(one.text for one in plan.alternatives)])
     out += [
         f"no note says {piece!r}: {said}"
         for piece in expected.get("notes", [])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.model.alternative import Alternative
 from zdd_migrate.model.locks import LockMode, strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import (
@@ -63,7 +64,18 @@ class Draft:
     refusals: list[Refusal] = field(default_factory=list)
     laws: list[Law] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    alternatives: list[str] = field(default_factory=list)
+    alternatives: list[Alternative] = field(default_factory=list)
+    #: what was chosen among them: copy or view, None for the usual; and who keeps copies in step
+    via: str | None = None
+    dual_write: bool = False
+    #: renamed columns that new code sees through a view until contract, by the name that the plain
+    #: migration has got to: their present names
+    behind_view: dict[tuple[QName, str], str] = field(default_factory=dict)
+    #: tables of whose columns the migration changes nothing but names
+    only_renamed: frozenset[QName] = frozenset()
+    #: what the release of the new code has to bring along, and its connections' first schemas
+    release_asks: list[str] = field(default_factory=list)
+    search_path: list[str] = field(default_factory=list)
     touches: dict[QName, None] = field(default_factory=dict)
     #: tables under the name they physically have until contract: final name -> present name
     present_tables: dict[QName, QName] = field(default_factory=dict)
@@ -87,7 +99,7 @@ class Draft:
     #: columns that a trigger fills already
     filled: set[tuple[QName, str]] = field(default_factory=set)
     _staying: set[int] = field(default_factory=set)
-    _last: list[_Later] = field(default_factory=list)
+    _last: dict[Phase, list[_Later]] = field(default_factory=lambda: {phase: [] for phase in Phase})
     _steps: dict[Phase, list[Step | _Later]] = field(
         default_factory=lambda: {phase: [] for phase in Phase}
     )
@@ -115,12 +127,14 @@ class Draft:
         A renamed column has its old name until contract; one that changes its type has in contract
         made room for its twin already.
         """
+        if phase is Phase.CONTRACT:
+            return column
         twin = self.twins.get((table, column))
-        return column if twin is None or phase is Phase.CONTRACT else twin.old.name
+        return self.behind_view.get((table, column), column) if twin is None else twin.old.name
 
     def copied(self, table: QName, columns: Iterable[str]) -> bool:
         """Whether one of `columns` is a copy until contract: what is built on it, is built there."""
-        return any((table, column) in self.twins for column in columns)
+        return any((table, c) in self.twins or (table, c) in self.behind_view for c in columns)
 
     def table(self, name: QName | None) -> Table | None:
         """The table as the schema before this operation has it; None when nobody knows it."""
@@ -229,7 +243,7 @@ class Draft:
     def _names_a_copy(self, text: str) -> str | None:
         """A copied column that a statement names together with its table, by its final name."""
         words = set(re.findall(r"[\w$]+", text))
-        for table, column in self.twins:
+        for table, column in (*self.twins, *self.behind_view):
             if {*re.findall(r"[\w$]+", f"{table.name} {column}")} <= words:
                 return f"{table.name}.{column}"
         return None
@@ -285,9 +299,9 @@ class Draft:
         """Keep a place in a phase for steps that `add` adds once every operation has been heard."""
         self._steps[phase].append(_Later(add))
 
-    def last(self, add: Callable[[], None]) -> None:
-        """Like `later`, at the very end of migrate: when every row has been filled."""
-        self._last.append(_Later(add))
+    def last(self, add: Callable[[], None], phase: Phase = Phase.MIGRATE) -> None:
+        """Like `later`, at the very end of a phase: of migrate, when every row has been filled."""
+        self._last[phase].append(_Later(add))
 
     def sync(self, sync: Sync) -> None:
         """Keep two shapes of a row in step; all syncs of a table share one trigger."""
@@ -326,7 +340,8 @@ class Draft:
 
         A release is added when something waits for new code: a contract step or a sync.
         """
-        self._steps[Phase.MIGRATE].extend(self._last)
+        for phase, last in self._last.items():
+            self._steps[phase].extend(last)
         out = {phase: self._heard(phase) for phase in Phase}
         contract = out[Phase.CONTRACT]
         hard = [s for s in contract if s.undo is None and id(s) not in self._staying]
@@ -336,7 +351,13 @@ class Draft:
                 Release(
                     id="",
                     code="new",
-                    why="release the new code; go on when no instance of the old one is left",
+                    why="; ".join(
+                        (
+                            "release the new code",
+                            *self.release_asks,
+                            "go on when no instance of the old one is left",
+                        )
+                    ),
                     undo=(),
                 )
             )

@@ -45,6 +45,17 @@ from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
 @click.option("--up", multiple=True, metavar="T.C=EXPR", help="New column from the old row.")
 @click.option("--down", multiple=True, metavar="T.C=EXPR", help="Old column from the new row.")
 @click.option("--fill", multiple=True, metavar="T.C=EXPR", help="Value where none is known.")
+@click.option(
+    "--via",
+    type=click.Choice(["copy", "view"]),
+    help="How a renamed thing has both names: a copy kept in step, or a view (default: the plan says).",
+)
+@click.option(
+    "--sync",
+    type=click.Choice(["trigger", "application"]),
+    default="trigger",
+    help="Who keeps copies in step: a trigger (default), or the code, in two more releases.",
+)
 @queries_option
 @format_option("text", "json", "alembic")
 @quiet_option
@@ -61,6 +72,8 @@ def command(
     up: tuple[str, ...],
     down: tuple[str, ...],
     fill: tuple[str, ...],
+    via: str | None,
+    sync: str,
     queries: tuple[str, ...],
     format_: str,
     quiet: bool,
@@ -81,7 +94,14 @@ def command(
         for text in texts
     )
     plan = make_plan(
-        migrations, start, name=name or _name(paths[0]), before=before, pg=pg, answers=answers
+        migrations,
+        start,
+        name=name or _name(paths[0]),
+        before=before,
+        pg=pg,
+        answers=answers,
+        via=via,
+        dual_write=sync == "application",
     )
     unplanned = bool(plan.questions or plan.refusals)
     if format_ == "alembic" and not unplanned:

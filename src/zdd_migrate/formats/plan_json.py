@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Release, Sql, Step, Validate
+from zdd_migrate.model.plan import (
+    Alternative,
+    Backfill,
+    Gate,
+    Phase,
+    Plan,
+    Release,
+    Sql,
+    Step,
+    Validate,
+)
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -28,9 +39,15 @@ def to_json(plan: Plan) -> dict[str, Any]:
             for r in plan.refusals
         ],
         "notes": list(plan.notes),
-        "alternatives": list(plan.alternatives),
+        "alternatives": [alternative_to_json(one) for one in plan.alternatives],
+        "search_path": list(plan.search_path),
         "leaves": [{"object": key, "what": what} for key, what in plan.leaves],
     }
+
+
+def alternative_to_json(one: Alternative) -> dict[str, Any]:
+    """One way among several; sizes are null where nobody measured the table."""
+    return {**asdict(one), "text": one.text}
 
 
 def step_to_json(step: Step) -> dict[str, Any]:

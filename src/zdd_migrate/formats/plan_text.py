@@ -33,7 +33,9 @@ def render(
         for step in steps:
             lines += _step(step, style, width, brief=brief)
     lines += _wrapped_list("notes", plan.notes, style, width)
-    lines += _wrapped_list("alternatives", plan.alternatives, style, width)
+    lines += _wrapped_list(
+        "alternatives", tuple(one.text for one in plan.alternatives), style, width
+    )
     lines += _wrapped_list("undo leaves", tuple(what for _, what in plan.leaves), style, width)
     last = plan.point_of_no_return
     lines += ["", f"point of no return: {last}" if last else "every step can be undone"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from zdd_migrate.model.alternative import Alternative as Alternative
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase as Phase
@@ -148,7 +149,9 @@ class Plan:
     #: whether it may: where it writes what a new constraint forbids
     restricts_old: bool = False
     pg_version: int | None = None
-    alternatives: tuple[str, ...] = field(default=())
+    alternatives: tuple[Alternative, ...] = ()
+    #: schemas that new code's connections look into first, from its release to the end of contract
+    search_path: tuple[str, ...] = ()
     #: what undo cannot take back: (the object as the catalog comparison names it, what stays)
     leaves: tuple[tuple[str, str], ...] = ()
 

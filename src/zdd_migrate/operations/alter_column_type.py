@@ -326,6 +326,7 @@ class AlterColumnType(Operation):
         return True
 
     def _plan_twin(self, draft: Draft, relation: QName, column: Column) -> None:
+        from zdd_migrate.blocks.costs import copying
         from zdd_migrate.blocks.naming import own
         from zdd_migrate.blocks.twin import Twin, plan_twin
 
@@ -361,6 +362,19 @@ class AlterColumnType(Operation):
                 returns=returns,
                 why=f"add {new} of type {self.type} beside {old.name}, keep both in step",
             ),
+        )
+        draft.alternatives.append(
+            copying(
+                draft,
+                relation,
+                (old.name,),
+                about=f"{relation}.{self.column}: {old.type} → {self.type}",
+                via="copy",
+                option="",
+                what="a second column kept in step by a trigger, for no value is stored alike",
+                chosen=True,
+                each_write="the value stored twice, a trigger",
+            )
         )
         draft.note(
             f"{relation}.{self.column} is {old.type} until contract and {self.type} from then on: new "

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import rename_names
+from zdd_migrate.model.alternative import Alternative
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
@@ -88,6 +90,20 @@ class RenameColumn(Operation):
         if error is not None:
             draft.refuse(error.message, "give the column a name that is free")
             return
+        was = draft.start.tables.get(draft.present(relation))
+        physical = draft.column(relation, self.column)
+        if was is not None and was.column(self.to) is not None and self.to != physical:
+            draft.refuse(
+                f"until contract {self.to} is another column of {relation} to old code: whoever still "
+                "wrote by the old names would write into the wrong column, without an error",
+                f"rename {self.column} to a name that was never taken, or free {self.to} in an earlier "
+                "migration, and do this once no code knows it any more",
+            )
+            return
+        if draft.via == "view":
+            self._plan_view(draft, relation, table)
+            return
+        _offer(draft, relation, self.column, self.to)
         draft.breaks_old = True
         twin = draft.twins.pop((relation, self.column), None)
         if twin is None:
@@ -108,6 +124,53 @@ class RenameColumn(Operation):
             down = rename_names(twin.down, {twin.new: quote_ident(self.to)})
             twin = replace(twin, new=self.to, final=self.to, down=down)
         plan_twin(draft, twin)
+
+    def _plan_view(self, draft: Draft, relation: QName, table: Table) -> None:
+        """A view shows the column under its new name; at contract it is renamed as it stands."""
+        from zdd_migrate.blocks.next_view import plan_next_view, why_not
+
+        refused = why_not(draft, relation)
+        if refused is not None:
+            draft.refuse(*refused)
+            return
+        if (relation, self.column) not in draft.behind_view:
+            _say_what_does_not_follow(draft, table, self.column, self.to)
+        plan_next_view(draft, relation, self.column, self.to)
+        _offer(draft, relation, self.column, self.to)
+
+
+def _offer(draft: Draft, table: QName, column: str, to: str) -> None:
+    """The ways there are to the new name, each with what it costs on this table."""
+    from zdd_migrate.blocks.costs import copying
+    from zdd_migrate.blocks.next_view import why_not
+
+    about = f"{table}.{column} → {to}"
+    view = draft.via == "view"
+    twice = "the value stored twice, a trigger"
+    draft.alternatives.append(
+        copying(
+            draft,
+            table,
+            (column,),
+            about=about,
+            via="copy",
+            option="--via copy",
+            what="a second column kept in step by a trigger: any client works with either name",
+            chosen=not view,
+            each_write=twice,
+        )
+    )
+    if view or why_not(draft, table) is None:
+        draft.alternatives.append(
+            Alternative(
+                about=about,
+                via="view",
+                option="--via view",
+                what="new code reads and writes through a view, found by its search_path; COPY … "
+                "FROM, TRUNCATE and ON CONFLICT ON CONSTRAINT do not work through it",
+                chosen=view,
+            )
+        )
 
 
 def _say_what_does_not_follow(draft: Draft, table: Table, column: str, to: str) -> None:

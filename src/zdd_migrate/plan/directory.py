@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from zdd_migrate.formats.plan_json import KINDS
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import (
+    Alternative,
     Backfill,
     Gate,
     Law,
@@ -109,7 +111,8 @@ def _head(plan: Plan) -> dict[str, Any]:
             for w in plan.laws
         ],
         "notes": list(plan.notes),
-        "alternatives": list(plan.alternatives),
+        "alternatives": [asdict(one) for one in plan.alternatives],
+        **({"search_path": list(plan.search_path)} if plan.search_path else {}),
         **({"leaves": [{"object": o, "what": w} for o, w in plan.leaves]} if plan.leaves else {}),
     }
 
@@ -246,7 +249,8 @@ def _plan(path: Path, head: dict[str, Any]) -> Plan:
         breaks_old=bool(head.get("breaks_old", True)),
         restricts_old=bool(head.get("restricts_old", False)),
         pg_version=head.get("pg_version"),
-        alternatives=tuple(head.get("alternatives") or ()),
+        alternatives=tuple(Alternative(**one) for one in head.get("alternatives") or ()),
+        search_path=tuple(head.get("search_path") or ()),
         leaves=tuple((left["object"], left["what"]) for left in head.get("leaves") or ()),
     )
 

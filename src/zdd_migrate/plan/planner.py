@@ -37,9 +37,13 @@ def make_plan(
     before: str = "",
     pg: int = DEFAULT_PG,
     answers: Answers | None = None,
+    via: str | None = None,
+    dual_write: bool = False,
 ) -> Plan:
     """Plan migrations as one release. `schema` is the one before them and is not changed.
 
+    `via` chooses among the ways to a new name: copy or view, None for the usual one. `dual_write`
+    has the code keep old and new columns in step, in further releases, instead of a trigger.
     Raises InputError where a statement was not understood: nothing is planned around it.
     """
     for migration in migrations:
@@ -48,7 +52,9 @@ def make_plan(
     given = {**_inline_answers(migrations), **(answers or {})}
     schema = schema.copy()
     schema.new_session()
-    draft = Draft(schema=schema.copy(), start=schema, pg=pg, answers=given)
+    draft = Draft(
+        schema=schema.copy(), start=schema, pg=pg, answers=given, via=via, dual_write=dual_write
+    )
     statements = [(m, s) for m in migrations for s in m.statements]
     heard = hear(draft, [s for _, s in statements])
     used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], heard.skipped)
@@ -63,6 +69,7 @@ def make_plan(
     carried = carried_rows(draft.start, final, [s for _, s in statements])
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
+    draft.only_renamed = _only_renamed(draft.start, [s for _, s in statements])
     current: Migration | None = None
     for number, (migration, statement) in enumerate(statements):
         if migration is not current:
@@ -107,7 +114,18 @@ def make_plan(
         pg_version=pg,
         alternatives=tuple(draft.alternatives),
         leaves=tuple(draft.leaves.items()),
+        search_path=tuple(draft.search_path),
     )
+
+
+def _only_renamed(start: Schema, statements: Sequence[Statement]) -> frozenset[QName]:
+    """Tables that the migration does nothing to but rename columns."""
+    kinds: dict[QName, set[str]] = {}
+    for statement in statements:
+        for operation in statement.operations:
+            if operation.relation is not None:
+                kinds.setdefault(start.resolve(operation.relation), set()).add(operation.kind)
+    return frozenset(table for table, found in kinds.items() if found == {"rename_column"})
 
 
 def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> None:

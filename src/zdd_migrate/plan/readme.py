@@ -50,7 +50,7 @@ def readme(plan: Plan) -> str:
     if plan.notes:
         lines += ["## Notes", "", *(f"- {note}" for note in plan.notes), ""]
     if plan.alternatives:
-        lines += ["## Alternatives", "", *(f"- {text}" for text in plan.alternatives), ""]
+        lines += ["## Alternatives", "", *(f"- {one.text}" for one in plan.alternatives), ""]
     lines += [
         "## Proof",
         "",

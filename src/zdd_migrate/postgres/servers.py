@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -31,6 +32,8 @@ class Server:
     def __init__(self, provider: str, parameters: Mapping[str, str], log_path: Path | None) -> None:
         self.provider = provider
         self.log_path = log_path
+        #: schemas that its connections look into before all others
+        self.first_schemas: tuple[str, ...] = ()
         self._parameters = dict(parameters)
         self._made: list[str] = []
         with self.connect() as connection:
@@ -63,6 +66,17 @@ class Server:
         query = f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
         where = f"{host}:{port}" if host else (f":{port}" if "host" in parameters else "")
         return f"postgresql://{user}{secret}@{where}/{quote(name, safe='')}{query}"
+
+    def looking_into(self, schemas: Sequence[str]) -> Server:
+        """This server for connections that look into some schemas before those they are set to."""
+        other = copy.copy(self)
+        other.first_schemas = tuple(schemas)
+        with self.connect() as connection:
+            shown = connection.execute("SHOW search_path").fetchone()
+        path = ",".join((*schemas, str(shown[0]).replace(" ", "") if shown else "public"))
+        given = f"{self._parameters.get('options', '')} -c search_path={path}".strip()
+        other._parameters = {**self._parameters, "options": given}  # noqa: SLF001 - its own
+        return other
 
     def connect(
         self,

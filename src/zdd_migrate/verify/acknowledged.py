@@ -127,7 +127,7 @@ def contents(connection: psycopg.Connection, shape: Shape) -> dict[tuple[str | N
     """All rows of a table by its key, every value as text."""
     names = list(dict.fromkeys((*shape.key, *(c.name for c in shape.readable))))
     shown = ", ".join(f"{quote_ident(name)}::text" for name in names)
-    query = f"SELECT {shown} FROM {quote_qname(shape.name)}"
+    query = f"SELECT {shown} FROM {shape.sql}"
     width = len(shape.key)
     return {
         tuple(row[:width]): dict(zip(names, row, strict=True))

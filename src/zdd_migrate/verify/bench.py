@@ -139,7 +139,10 @@ class Bench:
         return opened
 
     def _opened(self, version: CodeVersion, database: str) -> Session:
-        session = version.open(self.server, database, self.crew)
+        server = self.server
+        if version.name == "new" and self.plan.search_path:
+            server = server.looking_into(self.plan.search_path)
+        session = version.open(server, database, self.crew)
         if isinstance(session, WorkSession):
             if "killed-backend" in self.effort.hostile:
                 session.recorder.ignored |= LOST

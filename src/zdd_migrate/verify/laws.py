@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psycopg
 
+from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Law, Phase
 from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.postgres.compare import differences, snapshot
@@ -77,9 +80,25 @@ def check_ledgers(bench: Bench, database: str, phase: str) -> None:
         if phase == Phase.CONTRACT.value:
             # what old code wrote must have come through: by key and common columns
             sides.append(("old", bench.stage.new))
+        sides = [
+            (name, [_reached(connection, s, bench.plan.search_path) for s in shapes])
+            if name == "new"
+            else (name, shapes)
+            for name, shapes in sides
+        ]
         for name, shapes in sides:
             for called, ledger in bench.code.ledgers(name):
                 _ledger(bench, connection, ledger, shapes, phase, called)
+
+
+def _reached(connection: psycopg.Connection, shape: Shape, schemas: Sequence[str]) -> Shape:
+    """The shape by the name that new code reaches it by: a view, where one stands in for it."""
+    for schema in schemas:
+        view = QName(schema, shape.name.name)
+        row = connection.execute("SELECT to_regclass(%s)", (quote_qname(view),)).fetchone()
+        if row is not None and row[0] is not None:
+            return replace(shape, reached=view)
+    return shape
 
 
 def _ledger(

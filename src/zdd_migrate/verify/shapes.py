@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Schema, Table
@@ -50,6 +50,13 @@ class Shape:
     #: whether COPY can write to it: not where a view stands in for the table
     copyable: bool = True
     nulls: frozenset[str] = frozenset()
+    #: the name that statements reach it by, where that is not its own: a view in the search path
+    reached: QName | None = None
+
+    @property
+    def sql(self) -> str:
+        """The name that statements reach it by, quoted."""
+        return quote_qname(self.reached or self.name)
 
 
 def shapes(schema: Schema, tables: Iterable[QName], other: Schema | None = None) -> list[Shape]:

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.verify.shapes import Conflict, Shape
 
 
 def select_star(shape: Shape) -> str:
     """What no application should send, and many do."""
-    return f"SELECT * FROM {quote_qname(shape.name)} LIMIT 5"
+    return f"SELECT * FROM {shape.sql} LIMIT 5"
 
 
 def sample(shape: Shape, offset: int) -> str:
     """One row's writable columns, as text."""
     names = _texts(c.name for c in shape.columns) or "1"
-    return f"SELECT {names} FROM {quote_qname(shape.name)} OFFSET {offset} LIMIT 1"
+    return f"SELECT {names} FROM {shape.sql} OFFSET {offset} LIMIT 1"
 
 
 def explicit(shape: Shape) -> str:
     """Every column by its name."""
     names = ", ".join(quote_ident(c.name) for c in shape.readable)
-    return f"SELECT {names} FROM {quote_qname(shape.name)} LIMIT 3"
+    return f"SELECT {names} FROM {shape.sql} LIMIT 3"
 
 
 def insert(shape: Shape, columns: Sequence[str]) -> str:
     """A row, giving back its key and what was written, as text."""
     marks = ", ".join(["%s"] * len(columns))
     return (
-        f"INSERT INTO {quote_qname(shape.name)} ({_names(columns)}) VALUES ({marks}) "
+        f"INSERT INTO {shape.sql} ({_names(columns)}) VALUES ({marks}) "
         f"RETURNING {_texts(returned(shape, columns))}"
     )
 
@@ -43,7 +43,7 @@ def update(shape: Shape, columns: Sequence[str], *, star: bool = False) -> str:
     """Columns of the row with this key; `star` gives all of it back."""
     sets = ", ".join(f"{quote_ident(c)} = %s" for c in columns)
     ending = " RETURNING *" if star else ""
-    return f"UPDATE {quote_qname(shape.name)} SET {sets} WHERE {_where(shape)}{ending}"
+    return f"UPDATE {shape.sql} SET {sets} WHERE {_where(shape)}{ending}"
 
 
 def read(shape: Shape, columns: Sequence[str], *, locking: bool = False, also: str = "") -> str:
@@ -51,12 +51,12 @@ def read(shape: Shape, columns: Sequence[str], *, locking: bool = False, also: s
     ending = (f" AND {also}" if also else "") + (" FOR UPDATE" if locking else "")
     ending = ending.replace("%", "%%")
     names = _texts(columns) or "1"
-    return f"SELECT {names} FROM {quote_qname(shape.name)} WHERE {_where(shape)}{ending}"
+    return f"SELECT {names} FROM {shape.sql} WHERE {_where(shape)}{ending}"
 
 
 def delete(shape: Shape) -> str:
     """The row with this key."""
-    return f"DELETE FROM {quote_qname(shape.name)} WHERE {_where(shape)} RETURNING *"
+    return f"DELETE FROM {shape.sql} WHERE {_where(shape)} RETURNING *"
 
 
 def upsert(shape: Shape, columns: Sequence[str], conflict: Conflict) -> str:
@@ -65,20 +65,20 @@ def upsert(shape: Shape, columns: Sequence[str], conflict: Conflict) -> str:
     sets = ", ".join(f"{quote_ident(c)} = excluded.{quote_ident(c)}" for c in rest)
     marks = ", ".join(["%s"] * len(columns))
     return (
-        f"INSERT INTO {quote_qname(shape.name)} ({_names(columns)}) VALUES ({marks}) "
+        f"INSERT INTO {shape.sql} ({_names(columns)}) VALUES ({marks}) "
         f"ON CONFLICT {conflict.target} DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
     )
 
 
 def copy_in(shape: Shape, columns: Sequence[str]) -> str:
     """Rows in bulk."""
-    return f"COPY {quote_qname(shape.name)} ({_names(columns)}) FROM STDIN"
+    return f"COPY {shape.sql} ({_names(columns)}) FROM STDIN"
 
 
 def copy_out(shape: Shape) -> str:
     """A few rows in bulk."""
     names = ", ".join(quote_ident(c.name) for c in shape.readable)
-    return f"COPY (SELECT {names} FROM {quote_qname(shape.name)} LIMIT 5) TO STDOUT"
+    return f"COPY (SELECT {names} FROM {shape.sql} LIMIT 5) TO STDOUT"
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -92,5 +92,5 @@ def _texts(columns: Iterable[str]) -> str:
 def _where(shape: Shape) -> str:
     """The condition that finds a row again; any row where there is no key."""
     if not shape.key:
-        return f"ctid = (SELECT ctid FROM {quote_qname(shape.name)} LIMIT 1)"
+        return f"ctid = (SELECT ctid FROM {shape.sql} LIMIT 1)"
     return " AND ".join(f"{quote_ident(k)} = %s" for k in shape.key)

@@ -9,6 +9,7 @@ from typing import Protocol
 import psycopg
 
 from zdd_migrate.blocks.quoting import quote_qname
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify import synthetic
@@ -115,7 +116,10 @@ class SyntheticSession(WorkSession):
     ) -> None:
         if version.name == "new":
             with server.connect(database) as looking:
-                self.shapes = [as_it_is(looking, shape) for shape in version.shapes]
+                self.shapes = [
+                    as_it_is(looking, shape, by_path=bool(server.first_schemas))
+                    for shape in version.shapes
+                ]
         else:
             self.shapes = list(version.shapes)
         super().__init__(
@@ -136,10 +140,19 @@ class SyntheticSession(WorkSession):
         )
 
 
-def as_it_is(connection: psycopg.Connection, shape: Shape) -> Shape:
+def as_it_is(connection: psycopg.Connection, shape: Shape, *, by_path: bool = False) -> Shape:
     """A shape with what this database offers: new code can name a unique key in ON CONFLICT only
-    where there is one yet, and COPY only into a table, not through a view."""
+    where there is one yet, and COPY only into a table, not through a view. `by_path`: it names its
+    tables without their schema, for the search path to find a view or the table itself."""
     name = quote_qname(shape.name)
+    if by_path:
+        reached = QName(None, shape.name.name)
+        found = connection.execute(
+            "SELECT to_regclass(%s)::text, to_regclass(%s)::text", (quote_qname(reached), name)
+        ).fetchone()
+        if found is not None and found[0] is not None:
+            shape = replace(shape, reached=reached)
+            name = quote_qname(reached)
     kind = connection.execute(
         "SELECT relkind = 'v' FROM pg_class WHERE oid = to_regclass(%s)", (name,)
     ).fetchone()
