@@ -36,6 +36,38 @@ def test_a_failure_is_named_with_all_that_is_known() -> None:
             assert known in text, (form, known)
 
 
+def test_each_statement_has_its_time_and_the_lock_it_waited_for() -> None:
+    """Runs, the longest, how many were over the limit, which lock, and the step that held it."""
+    for form in ("text", "markdown", "html"):
+        text = render(BROKEN) if form == "text" else render_verdict(BROKEN, form, "p", PLAN)
+        told = " ".join(text.split())
+        for known in ("900 ms", "84 runs, 2 over", "RowExclusiveLock on users, behind expand-1"):
+            assert known in told, (form, known)
+    made = json.loads(render_verdict(GOOD, "json", "p"))["statement_times"]
+
+    assert len(made) == 10
+    assert made[0] == {
+        "code": "old",
+        "statement": "UPDATE public.users SET age = %s WHERE id = %s RETURNING *",
+        "runs": 84,
+        "longest_ms": 900.0,
+        "over": 0,
+        "phase": "expand",
+        "when": "during",
+        "step": "expand-1",
+        "locks": [
+            {
+                "mode": "RowExclusiveLock",
+                "relation": "users",
+                "behind": "plan",
+                "step": "expand-1",
+                "waits": 2,
+                "longest_ms": 897.0,
+            }
+        ],
+    }
+
+
 def test_the_json_keeps_its_contract() -> None:
     """And says besides what failed and when steps ran."""
     made = json.loads(render_verdict(BROKEN, "json", "p"))

@@ -9,10 +9,12 @@ from zdd_migrate.model.verdict import (
     Failure,
     Judgement,
     LawResult,
+    LockWait,
     Pulse,
     Rollback,
     Span,
     StatementError,
+    StatementTime,
     Timeline,
     Trial,
     Verdict,
@@ -59,6 +61,23 @@ GOOD = Verdict(
     laws=(LawResult("users.username = up(user_name)", "switch", True),),
     rollbacks=(Rollback("expand", "start", True, 0),),
     timeline=_TIMELINE,
+    times=(
+        StatementTime(
+            "old",
+            "UPDATE public.users SET age = %s WHERE id = %s RETURNING *",
+            84,
+            900.0,
+            phase="expand",
+            when="during",
+            step="expand-1",
+            locks=(LockWait("RowExclusiveLock", "users", "plan", "expand-1", 2, 897.0),),
+        ),
+        *(
+            StatementTime("new", f"SELECT n{n} FROM users LIMIT 3", 40, 8.0 - n / 2, phase="switch")
+            for n in range(9)
+        ),
+    ),
+    longest_allowed_ms=5000.0,
 )
 _ERROR = StatementError("42703", 'column "user_name" does not exist', "SELECT user_name FROM users")
 BROKEN = replace(
@@ -70,6 +89,7 @@ BROKEN = replace(
         else t
         for t in GOOD.trials
     ),
+    times=(replace(GOOD.times[0], statement="UPDATE <b>| SET a = %s", over=2), *GOOD.times[1:]),
     laws=(LawResult("<b>| = up(user_name)", "switch", False, 7),),
     rollbacks=(Rollback("expand", "start", False, 2, "column public.users.x was not there"),),
     failures=(

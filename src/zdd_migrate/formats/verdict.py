@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from zdd_migrate.model.verdict import PHASES, Failure, Judgement, Trial, Verdict
+from zdd_migrate.model.verdict import (
+    PHASES,
+    Failure,
+    Judgement,
+    LockWait,
+    StatementTime,
+    Trial,
+    Verdict,
+)
 
 Style = Callable[[str, str], str]
 #: what a cell of the matrix says: works, breaks (as it must), FAILS, ? (not told) or nothing tried
@@ -16,6 +24,7 @@ Cell = Literal["works", "breaks", "FAILS", "?", ""]
 #: a phase's columns, each as wide as its word needs
 _WHEN = (("steady", 7), ("during", 7), ("undo", 6))
 _SHOWN_FAILURES = 8
+_SHOWN_TIMES = 3
 
 
 def to_dict(verdict: Verdict) -> dict[str, Any]:
@@ -50,6 +59,11 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
             {key: value for key, value in asdict(f).items() if value not in ("", None)}
             for f in verdict.failures
         ],
+        "statement_times": [
+            {key: value for key, value in asdict(time).items() if value not in ("", ())}
+            for time in verdict.times
+        ],
+        "longest_wait_allowed_ms": verdict.longest_allowed_ms,
         "notes": list(verdict.notes),
         "conditions": list(verdict.conditions),
         "timeline": {
@@ -84,6 +98,8 @@ def _trial(trial: Trial) -> dict[str, Any]:
         out["step"] = trial.step
     if trial.detail:
         out["detail"] = trial.detail
+    if trial.slowest:
+        out["slowest"] = trial.slowest
     return out
 
 
@@ -97,6 +113,7 @@ def render(verdict: Verdict, *, style: Style = lambda text, _: text, width: int 
     for trial in unclear[:5]:
         why = f"could not be told: {trial.code} in {trial.phase}: {trial.detail}"
         lines += ["", *(style(line, "warning") for line in textwrap.wrap(why, width))]
+    lines += _times(verdict, style, width)
     lines += _laws(verdict, style)
     lines += _rollbacks(verdict)
     if verdict.conditions:
@@ -195,6 +212,50 @@ def _failures(failures: Sequence[Failure], style: Style, width: int) -> list[str
             lines.append(style(f"      {shown}", "dim"))
     if len(failures) > _SHOWN_FAILURES:
         lines.append(f"  and {len(failures) - _SHOWN_FAILURES} more (--format json has all)")
+    return lines
+
+
+def worst_times(verdict: Verdict, count: int) -> list[StatementTime]:
+    """The statements that took longest, and before all others those that took longer than allowed."""
+    return sorted(verdict.times, key=lambda time: (not time.over, -time.longest_ms))[:count]
+
+
+def waited_for(lock: LockWait) -> str:
+    """`RowExclusiveLock on users, held by expand-1`, in words."""
+    who = [
+        (lock.step or "the plan") if name == "plan" else f"{name} code" if name in _SIDES else name
+        for name in lock.behind.split(", ")
+        if name
+    ]
+    behind = f", behind {' and '.join(who)}" if who else ""
+    return f"{lock.mode} on {lock.relation}{behind}"
+
+
+def runs(time: StatementTime) -> str:
+    """`84 runs, 2 over`."""
+    over = f", {time.over:,} over the limit" if time.over else ""
+    return f"{time.runs:,} {'run' if time.runs == 1 else 'runs'}{over}"
+
+
+_SIDES = ("old", "new")
+
+
+def _times(verdict: Verdict, style: Style, width: int) -> list[str]:
+    """The statements that took longest, each with what it waited for."""
+    shown = worst_times(verdict, _SHOWN_TIMES)
+    if not shown:
+        return []
+    limit = f", {verdict.longest_allowed_ms:,.0f} ms allowed" if verdict.longest_allowed_ms else ""
+    lines = ["", f"slowest of {len(verdict.times)} statements{limit}"]
+    for time in shown:
+        at = f" in {time.step or time.phase}" if time.step or time.phase else ""
+        text = f"  {time.longest_ms:,.0f} ms  {time.code} code{at}, {runs(time)}"
+        for lock in time.locks[:1]:
+            text += f"; waited {lock.longest_ms:,.0f} ms for {waited_for(lock)}"
+        wrapped = textwrap.wrap(text, width, subsequent_indent="      ")
+        lines += [style(line, "error") if time.over else line for line in wrapped]
+        statement = textwrap.shorten(time.statement, width - 6, placeholder="…")
+        lines.append(style(f"      {statement}", "dim"))
     return lines
 
 

@@ -9,9 +9,19 @@ from collections.abc import Iterator
 from html import escape
 
 from zdd_migrate.formats.timeline_svg import draw
-from zdd_migrate.formats.verdict import cell, codes, columns, longest, of_cell, where
+from zdd_migrate.formats.verdict import (
+    cell,
+    codes,
+    columns,
+    longest,
+    of_cell,
+    runs,
+    waited_for,
+    where,
+    worst_times,
+)
 from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Release, Sql, Step, Validate
-from zdd_migrate.model.verdict import Failure, Judgement, Trial, Verdict
+from zdd_migrate.model.verdict import Failure, Judgement, StatementTime, Trial, Verdict
 
 _HEADS = {
     Judgement.PASS: ("pass", "Passes", "Old and new code worked in every phase they live in."),
@@ -30,6 +40,8 @@ _WORDS = {
     "": ("none", "·", "not tried"),
 }
 
+#: statements whose time is in sight, and how many are told of at all
+_FEW_TIMES, _MOST_TIMES = 6, 300
 #: whatever a name in the plan tries
 _NOTHING_LOADED = (
     '<meta http-equiv="Content-Security-Policy" '
@@ -55,6 +67,7 @@ def render(verdict: Verdict, name: str = "plan", plan: Plan | None = None) -> st
         *_failures(verdict),
         *_matrix(verdict),
         *_timeline(verdict),
+        *_times(verdict),
         *_laws(verdict),
         *_rollbacks(verdict),
         *(_sql(plan, verdict) if plan is not None else ()),
@@ -163,18 +176,62 @@ def _timeline(verdict: Verdict) -> Iterator[str]:
     yield "</section>"
 
 
+def _times(verdict: Verdict) -> Iterator[str]:
+    """Every statement with its time, the slowest in sight and the others behind a click."""
+    ordered = worst_times(verdict, _MOST_TIMES)
+    if not ordered:
+        return
+    allowed = verdict.longest_allowed_ms
+    over = sum(bool(time.over) for time in verdict.times)
+    yield "<section><h2>How long each statement took</h2>"
+    yield (
+        f"<p>Over the whole walk, by code version, and the lock it was seen waiting for. "
+        f"{over or 'None'} of {len(verdict.times)} took longer than the {allowed:,.0f} ms "
+        "that are allowed.</p>"
+    )
+    yield from _time_table(ordered[:_FEW_TIMES], "The slowest statements")
+    rest = ordered[_FEW_TIMES:]
+    if rest:
+        yield f"<details><summary>{len(rest)} more</summary>"
+        yield from _time_table(rest, "The other statements")
+        yield "</details>"
+    yield "</section>"
+
+
+def _time_table(times: list[StatementTime], name: str) -> Iterator[str]:
+    yield f'<div class="wide" tabindex="0" role="region" aria-label="{name}"><table class=times>'
+    yield (
+        '<thead><tr><th scope="col">statement<th scope="col">longest<th scope="col">seen in'
+        '<th scope="col">runs<th scope="col">waited for</tr></thead><tbody>'
+    )
+    for time in times:
+        bad = " class=bad" if time.over else ""
+        locks = "<br>".join(
+            f"{lock.longest_ms:,.0f} ms: {escape(waited_for(lock))}" for lock in time.locks[:3]
+        )
+        yield (
+            f'<tr><th scope="row"><small>{escape(time.code)} code</small>'
+            f"<code>{escape(time.statement)}</code></th>"
+            f"<td{bad}><b>{time.longest_ms:,.0f} ms</b><td>{escape(time.step or time.phase)}"
+            f"<td>{runs(time)}<td>{locks}</tr>"
+        )
+    yield "</tbody></table></div>"
+
+
 def _waits(verdict: Verdict) -> Iterator[str]:
     ordered = sorted(verdict.timeline.waits, key=lambda w: w.start_ms - w.end_ms)
     if not ordered:
         return
     yield f"<details><summary>{len(ordered)} waits for a lock were seen; the longest</summary>"
     yield '<div class="wide" tabindex="0" role="region" aria-label="Waits for locks"><table>'
-    yield "<thead><tr><th>who waited<th>for<th>on<th>behind<th>ms</tr></thead><tbody>"
+    yield "<thead><tr><th>who waited<th>for<th>behind<th>ms</tr></thead><tbody>"
     for wait in ordered[:15]:
         who = "the plan's step" if wait.who == "plan" else f"{wait.who} code"
+        statement = f"<br><code>{escape(wait.statement)}</code>" if wait.statement else ""
+        behind = wait.behind.replace("plan", wait.step) if wait.step else wait.behind
         yield (
-            f"<tr><td>{escape(who)}<td>{escape(wait.mode)}<td>{escape(wait.relation)}"
-            f"<td>{escape(wait.behind)}<td class=number>{wait.end_ms - wait.start_ms:,.0f}</tr>"
+            f"<tr><td>{escape(who)}{statement}<td>{escape(wait.mode)} on {escape(wait.relation)}"
+            f"<td>{escape(behind)}<td class=number>{wait.end_ms - wait.start_ms:,.0f}</tr>"
         )
     yield "</tbody></table></div></details>"
 
@@ -315,6 +372,10 @@ thead tr:first-child th[colspan]{color:var(--ink);font-weight:600;font-size:.95r
 tbody th{position:sticky;left:0;background:var(--card);z-index:1;padding-left:0;
 vertical-align:middle;min-width:6.5rem;max-width:24rem;overflow-wrap:anywhere}
 td{padding:.4rem .5rem;vertical-align:middle}td.number{text-align:right}
+.times tbody th{position:static;min-width:16rem;max-width:34rem;font-weight:400}
+.times small{display:block;color:var(--soft)}.times td{white-space:nowrap}
+.times td:last-child{white-space:normal;min-width:14rem}
+.times code,td code{background:none;padding:0;overflow-wrap:anywhere}
 [data-first]{border-left:1px solid var(--line)}
 .matrix td{white-space:nowrap;border-radius:6px}.matrix b{font-weight:600}
 .matrix i,.ways i{font-style:normal}.matrix small{display:block;color:var(--soft);font-size:.78rem}

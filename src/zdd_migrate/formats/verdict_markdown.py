@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zdd_migrate.formats.marks import code, plain
-from zdd_migrate.formats.verdict import cell, codes, columns, longest, of_cell, where
+from zdd_migrate.formats.verdict import (
+    cell,
+    codes,
+    columns,
+    longest,
+    of_cell,
+    runs,
+    waited_for,
+    where,
+    worst_times,
+)
 from zdd_migrate.model.verdict import Failure, Judgement, Verdict
 
 _HEADS = {
@@ -51,6 +61,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
             word = "✅ holds" if law.holds else f"❌ {law.violations} violations"
             yield f"| {plain(law.name)} | {plain(law.phase)} | {word} |"
         yield "\n</details>"
+    yield from _times(verdict)
     for one in verdict.rollbacks:
         if not one.schema_restored or one.rows_lost:
             restored = "restored" if one.schema_restored else "**not** restored"
@@ -89,6 +100,27 @@ def _matrix(verdict: Verdict) -> Iterator[str]:
             for when in whens
         ]
         yield f"| {plain(name)} | {' | '.join(words)} |"
+
+
+def _times(verdict: Verdict) -> Iterator[str]:
+    shown = worst_times(verdict, _SHOWN)
+    if not shown:
+        return
+    over = sum(bool(time.over) for time in verdict.times)
+    yield ""
+    yield (
+        f"<details><summary>time of {_count(len(verdict.times), 'statement')}, {over or 'none'} "
+        f"over {verdict.longest_allowed_ms:,.0f} ms; the slowest</summary>\n"
+    )
+    yield "| statement | code | longest | runs | waited for |\n|---|---|--:|---|---|"
+    for time in shown:
+        locks = "<br>".join(plain(waited_for(lock)) for lock in time.locks[:2])
+        sign = "❌ " if time.over else ""
+        yield (
+            f"| {code(time.statement[:120])} | {plain(time.code)} | {sign}{time.longest_ms:,.0f} ms "
+            f"| {runs(time)} | {locks} |"
+        )
+    yield "\n</details>"
 
 
 def _count(number: int, word: str) -> str:

@@ -32,7 +32,7 @@ class StatementError:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One code version in one phase at one time. `longest_wait_ms` is the slowest statement's."""
+    """One code version in one phase at one time. `longest_wait_ms` is that of `slowest`, a statement."""
 
     phase: str  # "start", or a Phase value
     when: When
@@ -44,6 +44,7 @@ class Trial:
     longest_wait_ms: float = 0.0
     step: str | None = None  # during: which step ran
     detail: str = ""
+    slowest: str = ""
 
     @property
     def as_expected(self) -> bool:
@@ -113,7 +114,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Somebody waited for a lock: `who` is a code version, or the step's own `plan`."""
+    """Somebody waited for a lock: `who` is a code version, or the step's own `plan`.
+
+    `step` is the plan's step (or its undo) that was under way, `statement` what waited; both are
+    "" where they are not known.
+    """
 
     who: str
     mode: str
@@ -121,6 +126,42 @@ class Wait:
     start_ms: float
     end_ms: float
     behind: str = ""  # who held it
+    step: str = ""
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LockWait:
+    """A lock that a statement waited for: `waits` times were seen, `longest_ms` the longest.
+
+    `behind` is who held it or stood before it, `step` the plan's step that was under way then.
+    """
+
+    mode: str
+    relation: str
+    behind: str
+    step: str
+    waits: int
+    longest_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class StatementTime:
+    """How one statement of a code version fared over the whole walk.
+
+    `over` counts the runs that took longer than the limit. `phase`, `when` and `step` say where
+    the longest run was seen ("" where that is not known).
+    """
+
+    code: str
+    statement: str
+    runs: int
+    longest_ms: float
+    over: int = 0
+    phase: str = ""
+    when: str = ""
+    step: str = ""
+    locks: tuple[LockWait, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +195,10 @@ class Verdict:
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     timeline: Timeline = Timeline()
+    #: the code's statements, those that took longest first
+    times: tuple[StatementTime, ...] = ()
+    #: how long a statement may take, in ms; 0 where none was asked
+    longest_allowed_ms: float = 0.0
     #: hostile conditions it was tried under
     conditions: tuple[str, ...] = ()
     #: seconds it took, 0 when it is not known

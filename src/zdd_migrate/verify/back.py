@@ -11,7 +11,6 @@ from zdd_migrate.model.plan import Phase, Plan, Step
 from zdd_migrate.model.verdict import Rollback
 from zdd_migrate.postgres.compare import differences, snapshot
 from zdd_migrate.verify.bench import Bench
-from zdd_migrate.verify.clock import Clock
 from zdd_migrate.verify.code import Code
 from zdd_migrate.verify.laws import rows_lost
 
@@ -45,7 +44,7 @@ def walk_back(bench: Bench, saved: Sequence[Saved]) -> None:
             rollbacks=[],
             notes=[],
             # only the longest way is drawn: those beside it run at the same time
-            clock=bench.clock if one.phase is longest else Clock(),
+            clock=bench.clock if one.phase is longest else bench.clock.beside(),
         )
         for one in saved
     ]
@@ -58,6 +57,8 @@ def walk_back(bench: Bench, saved: Sequence[Saved]) -> None:
         bench.trials += walk.trials
         bench.rollbacks += walk.rollbacks
         bench.laws += [law for law in walk.laws if not law.holds]
+        if walk.clock is not bench.clock:
+            bench.clocks.append(walk.clock)
 
 
 def _back(bench: Bench, saved: Saved) -> None:
@@ -137,7 +138,7 @@ def _undo(
                 session.start()
             time.sleep(bench.effort.settle_s)
             for step in steps:
-                said = runner.undo(step, saved.phase, watcher, keep=longest)
+                said = runner.undo(step, saved.phase, watcher, stand_by=longest)
                 if said:
                     return step.id, f"the undo of {step.id} failed: {said}"
             time.sleep(bench.effort.settle_s)

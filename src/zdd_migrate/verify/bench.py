@@ -49,6 +49,8 @@ class Bench:
     #: what new code can count on before contract: it must do with that when contract is undone
     floor: list[Shape] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
+    #: the clocks of walks beside this one
+    clocks: list[Clock] = field(default_factory=list)
     #: how often each hostile condition came to pass
     happened: Counter[str] = field(default_factory=Counter)
 
@@ -146,7 +148,7 @@ class Bench:
         if isinstance(session, WorkSession):
             if "killed-backend" in self.effort.hostile:
                 session.recorder.ignored |= LOST
-            session.recorder.listener = partial(self.clock.beat, label(version))
+            session.recorder.listener = partial(self.clock.ran, label(version))
         return session
 
     def collect(

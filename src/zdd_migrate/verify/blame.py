@@ -111,6 +111,7 @@ def _waits(trials: Sequence[Trial]) -> list[Failure]:
             t.when,
             t.code,
             t.detail or f"a statement waited {t.longest_wait_ms:.0f} ms",
+            statement=t.slowest,
             step=t.step if t.when == "during" else None,
             because="while it ran" if t.when == "during" and t.step else "",
         )

@@ -6,21 +6,35 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from zdd_migrate.model.verdict import Pulse, Span, Timeline, Wait, When
+from zdd_migrate.model.verdict import Pulse, Span, StatementTime, Timeline, Wait, When
+from zdd_migrate.verify.times import Run, Tally, attributed, shortened, statement_times
 
 #: width of one stretch of the pulse
 PULSE_MS = 40.0
+#: a statement that was quicker than this was not seen waiting: locks are sampled less often
+_SEEN_MS = 8.0
 
 
 @dataclass(slots=True)
 class Clock:
-    """Spans, waits and pulses since `origin` (of time.monotonic)."""
+    """Spans, waits, pulses and statements since `origin` (of time.monotonic), on one database.
+
+    `allowed_ms` is the longest that a statement may take.
+    """
 
     origin: float = field(default_factory=time.monotonic)
-    spans: list[Span] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
+    allowed_ms: float = float("inf")
+    _spans: list[Span] = field(default_factory=list)
+    #: with the name of the connection that waited
+    _waits: list[tuple[str, Wait]] = field(default_factory=list)
     _pulses: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
+    _tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    _slow: list[Run] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def beside(self) -> Clock:
+        """Another clock for what happens at the same time on another database."""
+        return Clock(self.origin, self.allowed_ms)
 
     def ms(self, at: float | None = None) -> float:
         """Milliseconds since the beginning."""
@@ -29,19 +43,31 @@ class Clock:
     def span(self, label: str, phase: str, when: When, began: float, tries: int = 1) -> None:
         """Something that began then ended now."""
         with self._lock:
-            self.spans.append(Span(label, phase, when, self.ms(began), self.ms(), tries))
+            self._spans.append(Span(label, phase, when, self.ms(began), self.ms(), tries))
 
-    def wait(self, wait: Wait) -> None:
-        """Somebody waited for a lock."""
+    def wait(self, client: str, wait: Wait) -> None:
+        """The connection of that name waited for a lock."""
         with self._lock:
-            self.waits.append(wait)
+            self._waits.append((client, wait))
 
-    def beat(self, code: str, ended: float, seconds: float) -> None:
+    def ran(self, code: str, client: str, statement: str, ended: float, seconds: float) -> None:
         """A statement of a code version ended then and took so long."""
-        slot = int((ended - self.origin) * 1000 / PULSE_MS)
+        at, took = (ended - self.origin) * 1000, seconds * 1000
+        slot = int(at / PULSE_MS)
         with self._lock:
             count, worst = self._pulses.get((code, slot), (0, 0.0))
-            self._pulses[code, slot] = (count + 1, max(worst, seconds * 1000))
+            self._pulses[code, slot] = (count + 1, max(worst, took))
+            tally = self._tallies.get((code, statement))
+            if tally is None:
+                tally = self._tallies[code, statement] = Tally()
+            tally.add(took, at, self.allowed_ms)
+            if took >= _SEEN_MS:
+                run = Run(code, client, shortened(statement), round(at - took, 1), round(at, 1))
+                self._slow.append(run)
+
+    def _ordered_waits(self) -> list[Wait]:
+        found = attributed(self._waits, self._slow, self._spans)
+        return sorted(found, key=lambda w: w.start_ms)
 
     def timeline(self) -> Timeline:
         """All of it, in order."""
@@ -50,5 +76,11 @@ class Clock:
                 Pulse(code, slot * PULSE_MS, count, round(worst, 1))
                 for (code, slot), (count, worst) in sorted(self._pulses.items())
             )
-            spans = tuple(sorted(self.spans, key=lambda s: s.start_ms))
-            return Timeline(spans, tuple(sorted(self.waits, key=lambda w: w.start_ms)), pulses)
+            spans = tuple(sorted(self._spans, key=lambda s: s.start_ms))
+            return Timeline(spans, tuple(self._ordered_waits()), pulses)
+
+    def times(self) -> list[StatementTime]:
+        """How each statement fared."""
+        with self._lock:
+            told = (((code, shortened(text)), t) for (code, text), t in self._tallies.items())
+            return statement_times(told, self._ordered_waits(), self._spans)

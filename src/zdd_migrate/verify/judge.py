@@ -148,4 +148,5 @@ def trial(
         longest_wait_ms=recorded.longest_wait_ms,
         step=step,
         detail="; ".join(detail),
+        slowest=recorded.slowest,
     )

@@ -9,6 +9,7 @@ import psycopg
 
 from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.verify.bench import Bench
+from zdd_migrate.verify.watching import Watcher
 
 
 def run_plain(bench: Bench, database: str, sources: Sequence[str], in_transaction: bool) -> None:
@@ -19,17 +20,20 @@ def run_plain(bench: Bench, database: str, sources: Sequence[str], in_transactio
         for session in sessions.values():
             session.start()
         time.sleep(bench.effort.settle_s)
-        try:
-            if in_transaction:
-                with runner.transaction():
+        with Watcher(bench.server, database, bench.clock):
+            began = time.monotonic()
+            try:
+                if in_transaction:
+                    with runner.transaction():
+                        for statement in sources:
+                            runner.execute(statement.encode())
+                else:
                     for statement in sources:
                         runner.execute(statement.encode())
-            else:
-                for statement in sources:
-                    runner.execute(statement.encode())
-        except psycopg.Error as error:
-            said = " ".join(str(error).split())[:300]
-            bench.laws.append(LawResult("the migration runs", "migration", False, 1, said))
+            except psycopg.Error as error:
+                said = " ".join(str(error).split())[:300]
+                bench.laws.append(LawResult("the migration runs", "migration", False, 1, said))
+            bench.clock.span("the migration", "migration", "during", began)
         time.sleep(bench.effort.settle_s * 2)
         bench.collect(sessions, "migration", "during", None)
     finally:

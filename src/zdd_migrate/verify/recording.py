@@ -26,6 +26,8 @@ class Recorded:
     unclear: str = ""
     #: how many worker processes were seen to have a statement under way at the same moment
     at_once: int = 0
+    #: the statement that took longest
+    slowest: str = ""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class Recorder:
     _statements: int = 0
     _errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _longest: float = 0.0
+    _slowest: str = ""
     _replanned: int = 0
     _rounds: int = 0
     _unclear: str = ""
@@ -44,18 +47,26 @@ class Recorder:
     _last: dict[int, tuple[float, float]] = field(default_factory=dict)
     #: failures, by SQLSTATE and message, that are the made-up statements' own fault
     ignored: frozenset[tuple[str, str]] = frozenset()
-    #: told of each statement: when it ended (time.monotonic) and how many seconds it took
-    listener: Callable[[float, float], None] | None = None
+    #: told of each statement: the connection it ran on, its text, when it ended (time.monotonic)
+    #: and how many seconds it took
+    listener: Callable[[str, str, float, float], None] | None = None
 
     def ran(
-        self, seconds: float, statement: str = "", *, ended: float = 0.0, worker: int = 0
+        self,
+        seconds: float,
+        statement: str = "",
+        *,
+        ended: float = 0.0,
+        worker: int = 0,
+        client: str = "",
     ) -> None:
         """A statement took this long. `ended` is by the clock all processes share (monotonic)."""
         if self.listener is not None:
-            self.listener(ended or time.monotonic(), seconds)
+            self.listener(client, statement, ended or time.monotonic(), seconds)
         with self._lock:
             self._statements += 1
-            self._longest = max(self._longest, seconds * 1000)
+            if seconds * 1000 > self._longest:
+                self._longest, self._slowest = seconds * 1000, statement
             if worker:
                 self._last[worker] = (ended - seconds, ended)
                 began, until = self._last[worker]
@@ -106,7 +117,8 @@ class Recorder:
                 self._rounds,
                 self._unclear,
                 self._at_once,
+                " ".join(self._slowest.split())[:300],
             )
             self._statements = self._replanned = self._rounds = self._at_once = 0
-            self._errors, self._longest, self._unclear = {}, 0.0, ""
+            self._errors, self._longest, self._slowest, self._unclear = {}, 0.0, "", ""
             return out

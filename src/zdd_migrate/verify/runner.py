@@ -65,11 +65,11 @@ class Runner:
 
     def run(self, step: Step, phase: Phase, watcher: Watcher) -> str:
         """Run a step; gives what went wrong, "" when nothing did."""
-        return self._do(step, phase, "during", watcher, run_step, keep=True)
+        return self._do(step, phase, "during", watcher, run_step, stand_by=True)
 
-    def undo(self, step: Step, phase: Phase, watcher: Watcher, *, keep: bool) -> str:
-        """Undo a step. `keep` puts it onto the timeline, and somebody's transaction in its way."""
-        return self._do(step, phase, "undo", watcher, undo_step, keep=keep)
+    def undo(self, step: Step, phase: Phase, watcher: Watcher, *, stand_by: bool) -> str:
+        """Undo a step, with somebody's transaction in its way if `stand_by`."""
+        return self._do(step, phase, "undo", watcher, undo_step, stand_by=stand_by)
 
     def _do(
         self,
@@ -79,13 +79,13 @@ class Runner:
         watcher: Watcher,
         do: Callable[..., None],
         *,
-        keep: bool,
+        stand_by: bool,
     ) -> str:
         tries: list[str] = []
         began = time.monotonic()
         said, stuck = "", ""
         for again in range(_LOSSES, -1, -1):
-            said, stuck, lost = self._once(step, watcher, do, tries, stand_by=keep)
+            said, stuck, lost = self._once(step, watcher, do, tries, stand_by=stand_by)
             # as a person does whose run was cut off: look whether it was done, and run it again
             if not lost or not self.hostile or not again:
                 break
@@ -93,8 +93,7 @@ class Runner:
         self._tried += 1
         if stuck:
             self._stuck.append((step.id, f"{step.id} goes on waiting for {stuck}"))
-        if keep:
-            self.clock.span(step.id, phase.value, when, began, 1 + len(tries))
+        self.clock.span(step.id, phase.value, when, began, 1 + len(tries))
         return said
 
     def _once(

@@ -13,10 +13,10 @@ def select_star(shape: Shape) -> str:
     return f"SELECT * FROM {shape.sql} LIMIT 5"
 
 
-def sample(shape: Shape, offset: int) -> str:
-    """One row's writable columns, as text."""
+def sample(shape: Shape) -> str:
+    """The writable columns of the row with a number, as text."""
     names = _texts(c.name for c in shape.columns) or "1"
-    return f"SELECT {names} FROM {shape.sql} OFFSET {offset} LIMIT 1"
+    return f"SELECT {names} FROM {shape.sql} OFFSET %s LIMIT 1"
 
 
 def explicit(shape: Shape) -> str:

@@ -304,7 +304,7 @@ class Writer:
 
     def _sample(self, shape: Shape) -> Row | None:
         for offset in (self.random.randint(0, 40), 0):
-            found = self._query(statements.sample(shape, offset), [])
+            found = self._query(statements.sample(shape), [offset])
             if found:
                 return dict(zip((c.name for c in shape.columns), found[0], strict=False))
         return None

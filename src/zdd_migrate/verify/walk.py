@@ -12,12 +12,14 @@ from zdd_migrate.plan.fingerprint import require_same_schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.bench import Bench, Say
 from zdd_migrate.verify.blame import failures
+from zdd_migrate.verify.clock import Clock
 from zdd_migrate.verify.code import Code, Effort
 from zdd_migrate.verify.forward import walk_plan
 from zdd_migrate.verify.judge import Limits, Seen, doubtful, settle
 from zdd_migrate.verify.laws import broken, check_given
 from zdd_migrate.verify.plain import run_plain
 from zdd_migrate.verify.stage import Data, set_up
+from zdd_migrate.verify.times import merged
 from zdd_migrate.verify.versions import CodeVersion, Synthetic
 from zdd_migrate.verify.workers import Crew
 
@@ -141,7 +143,9 @@ def _bench(
         )
         for name, shapes in (("old", stage.old), ("new", stage.new))
     }
-    return Bench(server, crew, stage, plan, Code(made_up, code), effort, limits or Limits(), say)
+    limits = limits or Limits()
+    clock = Clock(allowed_ms=limits.longest_wait_ms)
+    return Bench(server, crew, stage, plan, Code(made_up, code), effort, limits, say, clock=clock)
 
 
 def _require_sense(bench: Bench, laws: Sequence[Law]) -> None:
@@ -178,5 +182,7 @@ def _verdict(bench: Bench, seen: Seen) -> Verdict:
         notes=(*notes, *missing),
         failures=failures(bench.plan, seen.trials, seen.laws, seen.rollbacks),
         timeline=bench.clock.timeline(),
+        times=merged(time for clock in (bench.clock, *bench.clocks) for time in clock.times()),
+        longest_allowed_ms=bench.limits.longest_wait_ms,
         conditions=bench.effort.hostile,
     )

@@ -34,7 +34,8 @@ _WAITS = """
     SELECT a.pid, a.application_name, coalesce(l.mode, ''), l.locktype,
       coalesce(l.relation::regclass::text, l.locktype, ''),
       coalesce((SELECT string_agg(DISTINCT b.application_name, ', ')
-                FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid))), '')
+                FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid))), ''),
+      left(a.query, 300)
     FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"""
 
@@ -79,7 +80,7 @@ class Watcher:
         self.looking = threading.Lock()
         #: what each waiting process waits for at this moment: pid → (mode, locktype, relation)
         self.now: dict[int, tuple[str, str, str]] = {}
-        self._open: dict[tuple[int, str, str], tuple[float, str, str]] = {}
+        self._open: dict[tuple[int, str, str], tuple[float, str, str, str]] = {}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -108,21 +109,22 @@ class Watcher:
     def _look(self) -> None:
         rows = self.connection.execute(_WAITS).fetchall()
         seen = {
-            (int(pid), str(mode), str(relation)): (str(name), str(behind))
-            for pid, name, mode, _, relation, behind in rows
+            (int(pid), str(mode), str(relation)): (str(name), str(behind), str(query))
+            for pid, name, mode, _, relation, behind, query in rows
         }
         now = time.monotonic()
-        for key, (name, behind) in seen.items():
-            self._open.setdefault(key, (now, name, behind))
+        for key, (name, behind, query) in seen.items():
+            self._open.setdefault(key, (now, name, behind, query))
         self._close_all(seen)
         with self.looking:
             self.now = {int(r[0]): (str(r[2]), str(r[3]), str(r[4])) for r in rows}
 
-    def _close_all(self, still: dict[tuple[int, str, str], tuple[str, str]]) -> None:
+    def _close_all(self, still: dict[tuple[int, str, str], tuple[str, str, str]]) -> None:
         now = time.monotonic()
         for key in [k for k in self._open if k not in still]:
-            since, name, behind = self._open.pop(key)
+            since, name, behind, query = self._open.pop(key)
             self.clock.wait(
+                name,
                 Wait(
                     who_is(name),
                     key[1],
@@ -130,7 +132,8 @@ class Watcher:
                     self.clock.ms(since),
                     self.clock.ms(now),
                     ", ".join(dict.fromkeys(who_is(b) for b in behind.split(", ") if b)),
-                )
+                    statement=query,
+                ),
             )
 
     def waiting(self, pid: int) -> tuple[str, str, str] | None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from psycopg.conninfo import conninfo_to_dict
+
 from zdd_migrate.errors import EnvironmentFailedError, InputError
 from zdd_migrate.verify.acknowledged import Ledger
 from zdd_migrate.verify.recording import Recorded, Recorder
@@ -58,6 +60,8 @@ class Worker:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.recorder: Recorder | None = None
+        #: what its connection to the database is called there
+        self.client = ""
         self.notes: dict[str, None] = {}
         self.broken = False
         self.busy = False
@@ -141,7 +145,13 @@ class Worker:
         elif recorder is None:
             return
         elif kind == "ran":
-            recorder.ran(rest[1], self._numbered[rest[0]], ended=rest[2], worker=self.pid)
+            recorder.ran(
+                rest[1],
+                self._numbered[rest[0]],
+                ended=rest[2],
+                worker=self.pid,
+                client=self.client,
+            )
         elif kind == "failed":
             recorder.failed(rest[0], rest[1], self._numbered[rest[2]])
         elif kind == "replanned":
@@ -231,6 +241,7 @@ class WorkSession:
         try:
             for i, (worker, job) in enumerate(zip(self.workers, jobs, strict=True)):
                 record = records[i] if records else None
+                worker.client = str(conninfo_to_dict(job["dsn"]).get("application_name", ""))
                 worker.tell("open", job=job, record=str(record) if record else None)
             for worker in self.workers:
                 worker.wait("open")
