@@ -17,9 +17,10 @@ from tests.story import BEFORE, SEED, schema_of
 from zdd_migrate.model.names import QName
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.acknowledged import compare
+from zdd_migrate.verify.recording import Recorder
 from zdd_migrate.verify.shapes import Shape, shapes
 from zdd_migrate.verify.versions import Synthetic, SyntheticSession
-from zdd_migrate.verify.workers import Crew, Kind
+from zdd_migrate.verify.workers import Crew, Kind, WorkSession
 
 pytestmark = pytest.mark.pg
 USERS = QName("public", "users")
@@ -61,6 +62,29 @@ def until(what: str, condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"never came: {what}")
+
+
+def test_work_that_ends_by_itself_is_told_and_not_waited_for(tmp_path: Path, crew: Crew) -> None:
+    """Although something else was asked meanwhile."""
+    work = tmp_path / "work.py"
+    work.write_text(
+        "class Work:\n"
+        "    def __init__(self, report): self.report = report\n"
+        "    def round(self):\n"
+        "        self.report.noted('begun')\n"
+        "        raise ValueError('it cannot go on')\n"
+        "    def close(self): pass\n"
+        "def make(job, report): return Work(report)\n"
+    )
+    session = WorkSession(crew, Kind(str(work)), [{"dsn": ""}], Recorder())
+    session.start()
+    until("the round", lambda: "begun" in session.notes)
+    session.take()
+    session.take()
+    session.stop()
+
+    assert "it cannot go on" in session.take().unclear
+    session.close()
 
 
 def test_several_processes_write_at_the_same_time(

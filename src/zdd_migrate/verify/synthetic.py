@@ -218,14 +218,14 @@ class Writer:
         values = [value, *self._key(shape, row)]
         self.under_way = [(shape, row)] if shape.key else []
         if self._retrying(lambda: self._execute(statement, values)) and shape.key:
-            row[name] = self._canonical(shape, row, name)
-            self._record("put", shape, row, [name])
+            # as the server prints it; not what was written is found by `_read_back`
+            found = self._query(statements.read(shape, [name]), self._key(shape, row))
+            if found is None:
+                self._record("doubt", shape, row)
+            else:
+                row[name] = found[0][0] if found else None
+                self._record("put", shape, row, [name])
         self.under_way = []
-
-    def _canonical(self, shape: Shape, row: Row, column: str) -> str | None:
-        """A value as the server prints it. Not what was written is found by `_read_back`."""
-        found = self._execute(statements.read(shape, [column]), self._key(shape, row))
-        return found[0][0] if found else None
 
     def _upsert(self, shape: Shape, row: Row, conflict: Conflict) -> None:
         columns = [c.name for c in shape.columns if c.name in row]

@@ -67,6 +67,8 @@ class Worker:
         self.busy = False
         self._numbered: dict[int, str] = {}
         self._replies: queue.SimpleQueue[tuple[str, str | None] | None] = queue.SimpleQueue()
+        #: answers that came while another was waited for: work that ended by itself
+        self._early: dict[str, str | None] = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         try:
             self.process = subprocess.Popen(
@@ -109,17 +111,17 @@ class Worker:
 
     def wait(self, do: str) -> None:
         """Until the answer to an order came."""
-        while True:
+        while do not in self._early:
             try:
                 reply = self._replies.get(timeout=_ORDER_SECONDS)
             except queue.Empty:
                 self._gone(f"a worker process did not answer in {_ORDER_SECONDS:.0f} s")
             if reply is None:
                 self._gone()
-            if reply[0] == do:
-                if reply[1] is not None:
-                    raise InputError(reply[1])
-                return
+            self._early[reply[0]] = reply[1]
+        problem = self._early.pop(do)
+        if problem is not None:
+            raise InputError(problem)
 
     def _gone(self, why: str = "a worker process ended by itself") -> NoReturn:
         self.broken = True
