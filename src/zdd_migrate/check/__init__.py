@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from string import Formatter
+from typing import Any, NamedTuple
 
 from zdd_migrate.check.breaking import Affected, Watch
 from zdd_migrate.check.custom import functions
@@ -36,8 +36,7 @@ _Condition = tuple[str, bool | None, frozenset[Any]]
 _Ready = tuple[Rule, tuple[_Condition, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A finding on its way; it stays only if `still` holds at the migration's end."""
 
     finding: Finding
@@ -113,7 +112,7 @@ class Checker:
                 continue
             for one in unfold(explained):
                 for operation, effects in one.parts:
-                    found.extend(self._judge(one, operation, effects, story))
+                    self._judge(one, operation, effects, story, found)
             _tell(story, explained)
             if migration.direction == "up":
                 watch.see(explained)
@@ -128,9 +127,14 @@ class Checker:
         return suppress(migration, _distinct(findings), self._ignored(migration.path), self._unused)
 
     def _judge(
-        self, explained: Explained, operation: Operation, effects: Effects, story: Story
-    ) -> Iterator[_Found]:
-        """What is found at one operation; where a special rule speaks, the general one is quiet."""
+        self,
+        explained: Explained,
+        operation: Operation,
+        effects: Effects,
+        story: Story,
+        found: list[_Found],
+    ) -> None:
+        """Add what is found at one operation; where a special rule speaks, the general one is quiet."""
         facts = Facts(explained, operation, effects)
         case = Case(explained, operation, effects, facts, story)
         speaking: list[tuple[Rule, Mapping[str, Any]]] = []
@@ -142,9 +146,8 @@ class Checker:
                 speaking.append((rule, more))
         silenced = {name for rule, _ in speaking for name in rule.over}
         for rule, said in speaking:
-            if rule.id in silenced or story.has_said(rule.id, said.get("once")):
-                continue
-            yield _Found(self._finding(rule, case, said), said.get("still"))
+            if rule.id not in silenced and not story.has_said(rule.id, said.get("once")):
+                found.append(_Found(self._finding(rule, case, said), said.get("still")))
 
     def _rules_for(self, facts: Facts) -> tuple[_Ready, ...]:
         """The rules that can speak: those for the kind, then those for all, with what is left to ask."""
@@ -351,24 +354,33 @@ def _matches(conditions: Iterable[_Condition], facts: Facts) -> bool:
 class _Words:
     """Facts as words for a template, from the first mapping that has them; else they are empty."""
 
+    __slots__ = ("facts",)
+
     def __init__(self, *facts: Mapping[str, Any]) -> None:
         self.facts = facts
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> str:
         for facts in self.facts:
             value = facts.get(key)
             if value is not None:
-                return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+                if isinstance(value, str):
+                    return value
+                many = isinstance(value, (list, tuple))
+                return ", ".join(map(str, value)) if many else str(value)
         return ""
 
 
 @cache
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
+    """A rule's text taken apart: words, and the name of the fact that follows them."""
+    return tuple((text, name) for text, name, _, _ in Formatter().parse(template))
 
 
 def _fill(template: str, words: _Words) -> str:
-    """The template with facts in their places."""
-    if "{" not in template:
-        return _one_line(template)
-    return " ".join(template.format_map(words).split())
+    """The template with facts in their places, in one line."""
+    said: list[str] = []
+    for text, name in _pieces(template):
+        said.append(text)
+        if name is not None:
+            said.append(words[name])
+    return " ".join("".join(said).split())

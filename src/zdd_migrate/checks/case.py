@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.names import QName
@@ -39,8 +39,7 @@ class Story:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One operation: what it is, what Postgres does, and the facts that rules may name.
 
     `explained` is its statement, with the schema before it; `effects` are the operation's own.

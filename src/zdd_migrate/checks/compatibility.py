@@ -209,7 +209,7 @@ def _references(case: Case) -> Iterable[tuple[QName, str, str | None, QName, str
         own = operation.target(schema)
         referring = {column for c in constraints for column in c.columns}
         types = {c.name: c.column(own).type for c in operation.columns if c.name in referring}
-    elif is_add_column(operation):
+    elif is_add_column(operation) and operation.definition.constraints:
         assert operation.relation is not None
         own = schema.resolve(operation.relation)
         types = {operation.column: operation.definition.column(own).type}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: facts that rules ask for most, and that many operations have in common
 SHAPE = frozenset(
-    "new blocks_reads blocks_writes rewrites scans builds rebuilds works long breaks".split()
+    "new blocks_reads blocks_writes rewrites scans builds rebuilds works long breaks fails holds".split()
 )
 #: breaks that have a rule of their own, so that `broken` need not repeat them
 _OWN_RULE = ("cached_plan",)
@@ -31,7 +31,8 @@ class Facts(Mapping[str, Any]):
     `column_…`), and from its effects: `new` (what it is about was created by the same migration),
     `rewrites`, `scans`, `builds`, `rebuilds`, `blocks_reads`, `blocks_writes`, `works`
     (goes through a table in full), `long` (blocks writes while it does), `fails` (an SQLSTATE), `loses`, `breaks` (set of kinds
-    that old code suffers), `held` (the lock mode on the relation itself); from the schema: what
+    that old code suffers), `held` (the lock mode on the relation itself), `holds` (the transaction has locks of
+    earlier statements); from the schema: what
     `relation_kind` it is, whether it is a `partition`; and words: `relation`, `lock`, `who`,
     `others`, `sql_relation` (as the source wrote it).
 
@@ -75,16 +76,21 @@ class Facts(Mapping[str, Any]):
 
     def shape(self) -> tuple[object, ...]:
         """What the facts in SHAPE depend on: two operations alike in it are alike in all of them."""
-        effects = self.effects
+        effects, known = self.effects, self._known
+        new = known["new"] = _is_new(self)
+        reads = known["blocks_reads"] = any(m.blocks_reads for m in self.locks.values())
+        writes = known["blocks_writes"] = reads or any(m.blocks_writes for m in self.locks.values())
         return (
-            self["new"],
-            self["blocks_reads"],
-            self["blocks_writes"],
+            new,
+            reads,
+            writes,
             bool(effects.rewrites),
             bool(effects.scans),
             bool(effects.index_builds),
             bool(effects.index_rebuilds),
             self["breaks"] if effects.breaks else None,
+            effects.error.sqlstate if effects.error is not None else None,
+            bool(self.explained.held),
         )
 
     def _find(self, key: str) -> Any:
@@ -174,6 +180,7 @@ _OF_EFFECTS: dict[str, Callable[[Facts], Any]] = {
     "blocks_writes": lambda f: any(m.blocks_writes for m in f.locks.values()),
     "lock": lambda f: str(strongest(*f.locks.values()) or ""),
     "held": _held,
+    "holds": lambda f: bool(f.explained.held),
     "locked": lambda f: ", ".join(str(r) for r in f.locks),
     "who": _who,
     "others": lambda f: ", ".join(sorted(str(r) for r in f.locks if r != f.own)),

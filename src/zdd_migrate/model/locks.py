@@ -81,5 +81,8 @@ for _i, _mode in enumerate(LockMode, start=1):
 
 def strongest(*modes: LockMode | None) -> LockMode | None:
     """The strongest of the given modes; None when there is none."""
-    held = [mode for mode in modes if mode is not None]
-    return max(held, key=lambda mode: mode.strength) if held else None
+    found: LockMode | None = None
+    for mode in modes:
+        if mode is not None and (found is None or found.strength < mode.strength):
+            found = mode
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from zdd_migrate.model.names import DEFAULT_SCHEMA, QName
@@ -299,11 +300,11 @@ class Schema:
     #: statements behind this schema that were not understood, as `file:line: reason`
     gaps: list[str] = field(default_factory=list)
     #: what hangs on what, so that nothing is searched for: kept by the `put_…` and `drop_…` methods
-    _indexes_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
-    _parts_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
-    _children_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
-    _referenced_by: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
-    _sequences_of: dict[QName, list[QName]] = field(default_factory=dict, repr=False)
+    _indexes_of: dict[QName, tuple[QName, ...]] = field(default_factory=dict, repr=False)
+    _parts_of: dict[QName, tuple[QName, ...]] = field(default_factory=dict, repr=False)
+    _children_of: dict[QName, tuple[QName, ...]] = field(default_factory=dict, repr=False)
+    _referenced_by: dict[QName, tuple[QName, ...]] = field(default_factory=dict, repr=False)
+    _sequences_of: dict[QName, tuple[QName, ...]] = field(default_factory=dict, repr=False)
 
     def copy(self) -> Schema:
         """An independent schema with the same (frozen) objects."""
@@ -327,11 +328,11 @@ class Schema:
             session_settings=dict(self.session_settings),
             complete=self.complete,
             gaps=list(self.gaps),
-            _indexes_of={k: list(v) for k, v in self._indexes_of.items()},
-            _parts_of={k: list(v) for k, v in self._parts_of.items()},
-            _children_of={k: list(v) for k, v in self._children_of.items()},
-            _referenced_by={k: list(v) for k, v in self._referenced_by.items()},
-            _sequences_of={k: list(v) for k, v in self._sequences_of.items()},
+            _indexes_of=dict(self._indexes_of),
+            _parts_of=dict(self._parts_of),
+            _children_of=dict(self._children_of),
+            _referenced_by=dict(self._referenced_by),
+            _sequences_of=dict(self._sequences_of),
         )
 
     def new_session(self) -> None:
@@ -349,8 +350,10 @@ class Schema:
         """
         if name.schema is not None:
             return name
+        if len(self.search_path) == 1:  # wherever it is, that is its name
+            return _qualified(self.search_path[0], name.name)
         for schema in self.search_path:
-            candidate = QName(schema, name.name)
+            candidate = _qualified(schema, name.name)
             if (
                 candidate in self.tables
                 or candidate in self.views
@@ -358,7 +361,7 @@ class Schema:
                 or candidate in self.sequences
             ):
                 return candidate
-        return QName(self.default_schema, name.name)
+        return _qualified(self.default_schema, name.name)
 
     def resolve_type(self, name: QName) -> QName:
         """Like `resolve`, for types."""
@@ -372,9 +375,9 @@ class Schema:
         if name.schema is not None:
             return name
         for schema in self.search_path if objects else ():
-            if (candidate := QName(schema, name.name)) in objects:
+            if (candidate := _qualified(schema, name.name)) in objects:
                 return candidate
-        return QName(self.default_schema, name.name)
+        return _qualified(self.default_schema, name.name)
 
     @property
     def default_schema(self) -> str:
@@ -433,14 +436,14 @@ class Schema:
     def descendants_of(self, table: QName) -> list[Table]:
         """All partitions and inheritance children, at every depth."""
         found: list[Table] = []
-        for child in self.children_of(table):
+        for child in self.children_of(table) if table in self._children_of else ():
             found.append(child)
             found.extend(self.descendants_of(child.name))
         return found
 
     def foreign_keys_to(self, table: QName) -> Iterator[tuple[Table, Constraint]]:
         """Foreign keys of any table that reference `table` (resolved name)."""
-        for name in tuple(self._referenced_by.get(table, ())):
+        for name in self._referenced_by.get(table, ()):
             other = self.tables[name]
             for constraint in other.constraints:
                 if constraint.kind == "foreign_key" and constraint.ref_table == table:
@@ -473,7 +476,7 @@ class Schema:
             return None
         self._relink(self._children_of, name, _parents(table), ())
         self._relink(self._referenced_by, name, _references(table), ())
-        for index in list(self._indexes_of.get(name, ())):
+        for index in self._indexes_of.get(name, ()):
             self.drop_index(index)
         for sequence in self.sequences_of(name):
             self.drop_sequence(sequence.name)
@@ -509,19 +512,28 @@ class Schema:
 
     @staticmethod
     def _relink(
-        links: dict[QName, list[QName]], name: QName, was: Iterable[QName], now: Iterable[QName]
+        links: dict[QName, tuple[QName, ...]],
+        name: QName,
+        was: Iterable[QName],
+        now: Iterable[QName],
     ) -> None:
         """Take `name` from what it hung on, and hang it on what it hangs on now."""
         if was == now:
             return
         for key in was:
-            names = links.get(key)
-            if names is not None and name in names:
-                names.remove(name)
+            names = links.get(key, ())
+            if name in names:
+                links[key] = tuple(n for n in names if n != name)
         for key in now:
-            names = links.setdefault(key, [])
+            names = links.get(key, ())
             if name not in names:
-                names.append(name)
+                links[key] = (*names, name)
+
+
+@lru_cache(maxsize=65536)
+def _qualified(schema: str, name: str) -> QName:
+    """One object for each name: names are resolved far more often than there are names."""
+    return QName(schema, name)
 
 
 def _parents(table: Table | None) -> tuple[QName, ...]:

@@ -452,12 +452,12 @@ def constrained_domain(schema: Schema, type_: str) -> UserType | None:
 
 def _domain(schema: Schema, type_: str) -> UserType | None:
     parsed = parse_type(type_)
+    if parsed.builtin or parsed.dimensions or not schema.types:
+        return None
     parts = parsed.base.rsplit(".", 1)
     name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, parsed.base)
     found = schema.user_type(QName(name.schema, name.name.strip('"')))
-    if found is None or found.kind != "domain" or parsed.dimensions:
-        return None
-    return found
+    return found if found is not None and found.kind == "domain" else None
 
 
 def _domain_default(schema: Schema, type_: str) -> str | None:

@@ -7,6 +7,7 @@ default partition), a query ACCESS SHARE on what it reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -141,8 +142,13 @@ class CreateTable(Operation):
         """The table, its indexes and its sequences."""
         if self._is_there(schema):
             return ()
-        table, indexes, sequences = self._build(schema)
-        return (table.name, *(i.name for i in indexes), *(s.name for s in sequences))
+        name = self.target(schema)
+        behind = (c.index for c in self._made_constraints(schema, name))
+        return (
+            name,
+            *(name.sibling(index) for index in behind if index is not None),
+            *(s.name for s in self._sequences(name)),
+        )
 
     def apply(self, schema: Schema) -> None:
         """Add the table with its indexes and sequences."""
@@ -160,44 +166,17 @@ class CreateTable(Operation):
 
     def _build(self, schema: Schema) -> tuple[Table, list[Index], list[Sequence]]:
         name = self.target(schema)
-        columns: dict[str, Column] = {}
-        constraints: list[Constraint] = []
-        for parent_name in (*self.inherits, *((self.partition_of,) if self.partition_of else ())):
-            parent = schema.tables.get(schema.resolve(parent_name))
-            if parent is not None:
-                columns.update({c.name: c for c in parent.columns})
-                constraints.extend(
-                    _inherited(name, parent, partition=self.partition_of is not None)
-                )
-        for source, options in self.like:
-            like = schema.tables.get(schema.resolve(source))
-            if like is not None:
-                columns.update({c.name: _like_column(c, options) for c in like.columns})
-                constraints.extend(_like_constraints(name, like, options))
-        if self.of_type is not None:
-            type_ = schema.user_type(self.of_type)
-            columns.update({c.name: c for c in type_.attributes} if type_ is not None else {})
-        for definition in self.columns:
-            columns[definition.name] = definition.column(name)
-        taken = {c.name for c in constraints}
-        for written in self._all_constraints:
-            made = replace(written, valid=written.enforced).constraint(name, taken)
-            if made.ref_table is not None:
-                made = replace(made, ref_table=schema.resolve(made.ref_table))
-            if made.kind == "primary_key":
-                for column in made.columns:
-                    if column in columns:
-                        columns[column] = replace(columns[column], not_null=True)
-            if made.kind == "not_null":
-                for column in made.columns:
-                    columns[column] = replace(columns[column], not_null=True)
-                continue
-            constraints.append(made)
-            taken.add(made.name)
+        columns = self._made_columns(schema, name)
+        constraints = self._made_constraints(schema, name)
+        for made in constraints:
+            for column in made.columns if made.kind in ("primary_key", "not_null") else ():
+                known = columns.get(column)
+                if known is not None and not known.not_null:
+                    columns[column] = replace(known, not_null=True)
         table = Table(
             name=name,
             columns=tuple(columns.values()),
-            constraints=tuple(constraints),
+            constraints=tuple(c for c in constraints if c.kind != "not_null"),
             kind="partitioned"
             if self.partition_strategy
             else "foreign"
@@ -212,6 +191,52 @@ class CreateTable(Operation):
             persistence=self.persistence,
         )
         return table, _constraint_indexes(table), list(self._sequences(name))
+
+    def _parents(self, schema: Schema) -> Iterator[Table]:
+        """The tables it inherits from or is a partition of, where they are known."""
+        for named in (*self.inherits, *((self.partition_of,) if self.partition_of else ())):
+            parent = schema.tables.get(schema.resolve(named))
+            if parent is not None:
+                yield parent
+
+    def _likes(self, schema: Schema) -> Iterator[tuple[Table, tuple[str, ...]]]:
+        """The tables it is made LIKE, where they are known, with what is copied beside columns."""
+        for source, options in self.like:
+            like = schema.tables.get(schema.resolve(source))
+            if like is not None:
+                yield like, options
+
+    def _made_columns(self, schema: Schema, name: QName) -> dict[str, Column]:
+        columns: dict[str, Column] = {}
+        for parent in self._parents(schema):
+            columns.update({c.name: c for c in parent.columns})
+        for like, options in self._likes(schema):
+            columns.update({c.name: _like_column(c, options) for c in like.columns})
+        if self.of_type is not None:
+            type_ = schema.user_type(self.of_type)
+            columns.update({c.name: c for c in type_.attributes} if type_ is not None else {})
+        for definition in self.columns:
+            columns[definition.name] = definition.column(name)
+        return columns
+
+    def _made_constraints(self, schema: Schema, name: QName) -> list[Constraint]:
+        """Its constraints, those of kind `not_null` among them, which a table has on its columns."""
+        constraints: list[Constraint] = []
+        for parent in self._parents(schema):
+            constraints.extend(_inherited(name, parent, partition=self.partition_of is not None))
+        for like, options in self._likes(schema):
+            constraints.extend(_like_constraints(name, like, options))
+        taken = {c.name for c in constraints}
+        for written in self._all_constraints:
+            if written.valid is not written.enforced:  # nothing is there yet to be validated
+                written = replace(written, valid=written.enforced)
+            made = written.constraint(name, taken)
+            if made.ref_table is not None:
+                made = replace(made, ref_table=schema.resolve(made.ref_table))
+            constraints.append(made)
+            if made.kind != "not_null":
+                taken.add(made.name)
+        return constraints
 
     def _sequences(self, table: QName) -> list[Sequence]:
         return [

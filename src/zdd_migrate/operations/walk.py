@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 
 from zdd_migrate.model.effects import Effects, merge
-from zdd_migrate.model.locks import LockMode, strongest
+from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
@@ -25,8 +26,11 @@ from zdd_migrate.operations.set_parameter import SetParameter
 from zdd_migrate.operations.waiting import blocked_indirectly
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+#: kinds of operations that add a type of the user's
+_MAKE_TYPES = frozenset({"create_type", "create_object"})
+
+
+class Explained(NamedTuple):
     """A statement with what it does.
 
     `parts` pairs each operation with its own effects, `effects` is all of them merged, without
@@ -40,7 +44,7 @@ class Explained:
     effects: Effects
     schema: Schema
     created: frozenset[QName]
-    held: dict[QName, LockMode] = field(default_factory=dict)
+    held: dict[QName, LockMode]
     pg: int = DEFAULT_PG
 
     @property
@@ -86,7 +90,8 @@ def walk(
             held, enum_values = {}, set()
             schema.search_path, schema.settings = session[0], dict(session[1])
         operations = with_calls(statement.operations, schema, read_statement)
-        types_before = set(schema.types) if _makes_type(operations) else None
+        kinds = {operation.kind for operation in operations}
+        types_before = set(schema.types) if not kinds.isdisjoint(_MAKE_TYPES) else None
         situation = Situation(
             schema=schema,
             pg=pg,
@@ -103,22 +108,24 @@ def walk(
         last = len(operations) - 1
         failed = skipped = False
         for i, operation in enumerate(operations):
-            if operation.hidden is not None:
+            hidden = operation.hidden
+            uncertain = hidden is not None and not hidden.certain
+            if hidden is not None:
                 _enter_body(situation, parts, created | pending_created)
             effects = _effects_of(operation, situation)
-            skipped = _may_not_run(operation) and _is_about_being_there(effects)
+            skipped = uncertain and _is_about_being_there(effects)
             if skipped:  # the condition it stands under is there for just that
                 parts.append((operation, Effects()))
                 continue
             parts.append((operation, effects))
             failed = failed or (effects.error is not None and not effects.error.rows_decide)
-            if schema.complete or not _may_not_run(operation):
+            if schema.complete or not uncertain:
                 pending_created.update(operation.created(schema))
             if i != last and not failed:
                 operation.apply(schema)
         merged = merge(effects for _, effects in parts)
         known = frozenset(created)
-        merged = _without(merged, created | pending_created)
+        merged = _without(merged, created | pending_created if pending_created else created)
         merged = _failed(merged)
         if waiting:
             merged = _with_waiting(merged, schema)
@@ -131,10 +138,10 @@ def walk(
             held=dict(held),
             pg=pg,
         )
-        renamed = _renamed(statement, schema)
+        renamed = _renamed(statement, schema) if "rename_table" in kinds else []
         if operations and not failed and not skipped:
             operations[last].apply(schema)
-        if not any(isinstance(o, SetParameter) and o.local for o in statement.operations):
+        if SetParameter.kind in kinds:
             session = _beyond_transaction(statement, schema, session)
         created |= pending_created
         created |= {new for old, new in renamed if old in created}
@@ -143,11 +150,9 @@ def walk(
         if statement.in_transaction:
             _hold(held, merged)
             held.update({new: held.pop(old) for old, new in renamed if old in held})
-            enum_values |= {
-                added
-                for operation in operations
-                if (added := getattr(operation, "enum_value", None)) is not None
-            }
+            if "add_enum_value" in kinds:
+                added = (getattr(operation, "enum_value", None) for operation in operations)
+                enum_values |= {label for label in added if label is not None}
 
 
 def _effects_of(operation: Operation, situation: Situation) -> Effects:
@@ -193,9 +198,8 @@ def _beyond_transaction(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The session's settings with what the statement SET for longer than its transaction."""
     path, settings = session
-    for operation in statement.operations:
-        if not isinstance(operation, SetParameter):
-            continue
+    parameters = [o for o in statement.operations if isinstance(o, SetParameter)]
+    for operation in () if any(p.local for p in parameters) else parameters:
         if operation.parameter == "search_path":
             path = schema.search_path
         elif operation.parameter in schema.settings:
@@ -215,10 +219,6 @@ def _enter_body(
         _hold(situation.held, effects)
 
 
-def _may_not_run(operation: Operation) -> bool:
-    return operation.hidden is not None and not operation.hidden.certain
-
-
 #: duplicate and undefined tables, columns, objects, schemas, functions
 _BEING_THERE = frozenset("42P07 42701 42710 42P06 42723 42P01 42703 42704 3F000 42883".split())
 
@@ -230,9 +230,9 @@ def _is_about_being_there(effects: Effects) -> bool:
 
 def _hold(held: dict[QName, LockMode], effects: Effects) -> None:
     for relation, mode in effects.locks.items():
-        stronger = strongest(held.get(relation), mode)
-        assert stronger is not None
-        held[relation] = stronger
+        before = held.get(relation)
+        if before is None or before.strength < mode.strength:
+            held[relation] = mode
 
 
 def unfold(explained: Explained) -> Iterator[Explained]:
@@ -244,11 +244,11 @@ def unfold(explained: Explained) -> Iterator[Explained]:
     for place, group in groupby(explained.parts, key=lambda part: part[0].hidden):
         parts = tuple(group)
         if place is None:
-            yield replace(explained, parts=parts)
+            yield explained._replace(parts=parts)
             continue
         statement = inner_statement(explained.statement, place, tuple(o for o, _ in parts))
-        yield replace(
-            explained, statement=statement, parts=parts, held=dict(held), created=frozenset(created)
+        yield explained._replace(
+            statement=statement, parts=parts, held=dict(held), created=frozenset(created)
         )
         for operation, effects in parts:
             _hold(held, effects)
@@ -271,10 +271,6 @@ def inner_statement(
         source="do_block" if place.offset is not None else "function",
         understood=not any(isinstance(o, NotUnderstood) for o in operations),
     )
-
-
-def _makes_type(operations: Iterable[Operation]) -> bool:
-    return any(operation.kind.startswith("create_") for operation in operations)
 
 
 def _failed(effects: Effects) -> Effects:
