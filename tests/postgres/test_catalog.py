@@ -46,6 +46,47 @@ def test_replay_and_catalog_agree(connection: psycopg.Connection) -> None:
         ]
 
 
+MOVED = """
+CREATE SCHEMA other;
+CREATE TYPE mood AS ENUM ('a', 'b');
+CREATE DOMAIN positive AS int CONSTRAINT above CHECK (value > 0);
+CREATE TYPE pair AS (one mood, two positive);
+CREATE TABLE t (id serial PRIMARY KEY, a mood, b positive[], c pair, d numeric(10,2));
+CREATE TABLE u (id bigserial, t_id int REFERENCES t);
+CREATE VIEW v AS SELECT id FROM t;
+CREATE SEQUENCE s;
+ALTER TYPE mood RENAME TO "Mood";
+ALTER DOMAIN positive RENAME TO above_zero;
+ALTER DOMAIN above_zero RENAME CONSTRAINT above TO beyond;
+ALTER TYPE pair SET SCHEMA other;
+ALTER TABLE t SET SCHEMA other;
+ALTER TABLE u RENAME TO w;
+ALTER VIEW v SET SCHEMA other;
+ALTER SEQUENCE s SET SCHEMA other;
+"""
+
+
+def test_what_moves_takes_along_what_names_it(connection: psycopg.Connection) -> None:
+    """Types in columns, attributes and domains, owned sequences, keys that refer to a table."""
+    connection.execute(MOVED.encode())
+    live, replayed = read_schema(connection), schema_of(MOVED)
+
+    names = [QName("other", "t"), QName("public", "w")]
+    assert fingerprint(live, names) == fingerprint(replayed, names)
+    for kind in ("tables", "indexes", "sequences", "types", "views"):
+        assert set(getattr(live, kind)) == set(getattr(replayed, kind)), kind
+    for name in names:
+        assert [c.type for c in live.tables[name].columns] == [
+            c.type for c in replayed.tables[name].columns
+        ]
+    for name, sequence in live.sequences.items():
+        assert replayed.sequences[name].owned_by == sequence.owned_by
+    for name, type_ in live.types.items():
+        known = replayed.types[name]
+        assert [a.type for a in known.attributes] == [a.type for a in type_.attributes]
+        assert [c.name for c in known.constraints] == [c.name for c in type_.constraints]
+
+
 def test_a_rich_schema_is_read(connection: psycopg.Connection) -> None:
     """Each kind of object arrives with what matters of it."""
     connection.execute(RICH.encode())

@@ -194,7 +194,7 @@ def _read(cursor: Cursor) -> Operation:
     if cursor.accept("RENAME", "CONSTRAINT"):
         old = cursor.name()
         cursor.expect("TO")
-        return RenameObject(object="DOMAIN CONSTRAINT", name=old, to=cursor.name())
+        return RenameObject(relation=name, object="DOMAIN CONSTRAINT", name=old, to=cursor.name())
     return read_change(cursor, "DOMAIN", name.name, name)
 
 

@@ -23,9 +23,11 @@ from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
+from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation
 from zdd_migrate.operations.facts import owned_by
 from zdd_migrate.operations.rename_object import USES, RenameObject
+from zdd_migrate.operations.renaming import move_type
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -66,6 +68,14 @@ class AlterObject(Operation):
             state, what = USES[self.object]
             breaks = (Break("old", "renamed", f"{what} {self.name}", state, self.relation),)
         return Effects(locks=locks, error=error, transactional=transactional, breaks=breaks)
+
+    def apply(self, schema: Schema) -> None:
+        """Move it where the schema keeps it."""
+        if self.change != "schema" or self.relation is None or self.to is None:
+            return
+        if self.object in ("TYPE", "DOMAIN"):
+            name = schema.resolve_type(self.relation)
+            move_type(schema, name, QName(self.to, name.name))
 
     def plan(self, draft: Draft) -> None:
         """As it is, in expand, unless old code loses its path."""

@@ -31,7 +31,8 @@ class CreateObject(Operation):
     base: str | None = None
     not_null: bool = False
     default: str | None = None
-    checks: tuple[str, ...] = ()
+    #: a domain's checks: the name, where one is given, and the expression
+    checks: tuple[tuple[str | None, str], ...] = ()
 
     def _target(self, schema: Schema) -> QName:
         assert self.relation is not None
@@ -52,17 +53,27 @@ class CreateObject(Operation):
                 schema.put_sequence(Sequence(self._target(schema)))
         else:
             name = self._target(schema)
-            checks = tuple(
-                Constraint(f"{name.name}_check", "check", expression=c) for c in self.checks
-            )
             schema.types[name] = UserType(
                 name=name,
                 kind="domain",
                 base=self.base,
                 not_null=self.not_null,
                 default=self.default,
-                constraints=checks,
+                constraints=self._constraints(name),
             )
+
+    def _constraints(self, domain: QName) -> tuple[Constraint, ...]:
+        """A domain's checks, named as Postgres names them where no name is given."""
+        taken = {name for name, _ in self.checks if name is not None}
+        made = []
+        for given, expression in self.checks:
+            name, number = given or f"{domain.name}_check", 0
+            while given is None and name in taken:
+                number += 1
+                name = f"{domain.name}_check{number}"
+            taken.add(name)
+            made.append(Constraint(name, "check", expression=expression))
+        return tuple(made)
 
     def created(self, schema: Schema) -> tuple[QName, ...]:
         """A sequence is a relation."""
@@ -168,11 +179,13 @@ def _read_domain(cursor: Cursor) -> CreateObject:
     name = cursor.qname()
     cursor.accept("AS")
     base = normalise_type(cursor.type_text())
-    not_null, default, checks = False, None, []
+    not_null, default, named = False, None, None
+    checks: list[tuple[str | None, str]] = []
     while not cursor.done and not cursor.at(";"):
         if cursor.accept("CONSTRAINT"):
-            cursor.name()
-        elif cursor.accept("NOT", "NULL"):
+            named = cursor.name()
+            continue
+        if cursor.accept("NOT", "NULL"):
             not_null = True
         elif cursor.accept("NULL"):
             pass
@@ -182,7 +195,8 @@ def _read_domain(cursor: Cursor) -> CreateObject:
             default = squeeze(cursor.expression())
         else:
             cursor.expect("CHECK")
-            checks.append(cursor.group_text())
+            checks.append((named, cursor.group_text()))
+        named = None
     return CreateObject(
         relation=name,
         object="DOMAIN",

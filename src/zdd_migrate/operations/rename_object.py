@@ -15,6 +15,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
+from zdd_migrate.operations.renaming import move_relation, move_type
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -85,11 +86,14 @@ class RenameObject(Operation):
             return
         resolved = schema.resolve(self.relation)
         if self.object in RELATIONS:
-            rename_relation(schema, resolved, self.to)
+            move_relation(schema, resolved, resolved.sibling(self.to))
         elif self.object == "CONSTRAINT":
             self._apply_constraint(schema, resolved)
-        elif self.object in ("TYPE", "ENUM VALUE"):
-            self._apply_type(schema)
+        elif self.object in ("TYPE", "DOMAIN"):
+            name = schema.resolve_type(self.relation)
+            move_type(schema, name, name.sibling(self.to))
+        elif self.object in ("ENUM VALUE", "DOMAIN CONSTRAINT"):
+            self._apply_to_type(schema)
 
     def _apply_constraint(self, schema: Schema, relation: QName) -> None:
         table = schema.tables.get(relation)
@@ -105,7 +109,7 @@ class RenameObject(Operation):
         if index is not None:
             schema.put_index(replace(index, name=relation.sibling(self.to), constraint=self.to))
 
-    def _apply_type(self, schema: Schema) -> None:
+    def _apply_to_type(self, schema: Schema) -> None:
         assert self.relation is not None
         name = schema.resolve_type(self.relation)
         known = schema.types.get(name)
@@ -115,8 +119,10 @@ class RenameObject(Operation):
             labels = tuple(self.to if label == self.name else label for label in known.labels)
             schema.types[name] = replace(known, labels=labels)
         else:
-            del schema.types[name]
-            schema.types[name.sibling(self.to)] = replace(known, name=name.sibling(self.to))
+            kept = tuple(
+                replace(c, name=self.to) if c.name == self.name else c for c in known.constraints
+            )
+            schema.types[name] = replace(known, constraints=kept)
 
     def plan(self, draft: Draft) -> None:
         """Under both names until contract where that can be; else at contract, by its own reverse."""
@@ -311,55 +317,6 @@ _PLANS: dict[str, Callable[[RenameObject, Draft], None]] = {
     "PROCEDURE": _plan_function,
     "SCHEMA": _plan_schema,
 }
-
-
-def rename_relation(schema: Schema, name: QName, to: str) -> None:
-    """Give a relation another name in the schema, wherever it is named."""
-    new = name.sibling(to)
-    view = schema.views.pop(name, None)
-    if view is not None:
-        schema.views[new] = replace(view, name=new)
-        return
-    if (index := schema.drop_index(name)) is not None:
-        schema.put_index(replace(index, name=new))
-        return
-    if (sequence := schema.drop_sequence(name)) is not None:
-        schema.put_sequence(replace(sequence, name=new))
-        return
-    table = schema.tables.get(name)
-    if table is None:
-        return
-    indexes = schema.indexes_of(name)
-    children = schema.children_of(name)
-    references = list(schema.foreign_keys_to(name))
-    owned = schema.sequences_of(name)
-    schema.drop_table(name)
-    schema.put_table(replace(table, name=new))
-    for index in indexes:
-        schema.put_index(replace(index, table=new))
-    for child in children:
-        schema.put_table(
-            replace(
-                child,
-                parent=new if child.parent == name else child.parent,
-                inherits=tuple(new if p == name else p for p in child.inherits),
-            )
-        )
-    for other, fk in references:
-        current = schema.tables[new if other.name == name else other.name]
-        schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
-    for sequence in owned:
-        assert sequence.owned_by is not None
-        schema.put_sequence(replace(sequence, owned_by=(new, sequence.owned_by[1])))
-    for dependent in list(schema.views.values()):
-        if name in dependent.depends_on:
-            schema.views[dependent.name] = replace(
-                dependent,
-                depends_on=frozenset(new if r == name else r for r in dependent.depends_on),
-                depends_on_columns=frozenset(
-                    (new if r == name else r, c) for r, c in dependent.depends_on_columns
-                ),
-            )
 
 
 def _read_action(cursor: Cursor, target: Target) -> RenameObject:

@@ -15,7 +15,8 @@ from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
-from zdd_migrate.operations.rename_object import RenameObject, rename_relation
+from zdd_migrate.operations.rename_object import RenameObject
+from zdd_migrate.operations.renaming import move_relation
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -65,7 +66,8 @@ class RenameTable(Operation):
     def apply(self, schema: Schema) -> None:
         """Rename it wherever it is named."""
         assert self.relation is not None
-        rename_relation(schema, schema.resolve(self.relation), self.to)
+        name = schema.resolve(self.relation)
+        move_relation(schema, name, name.sibling(self.to))
 
     def plan(self, draft: Draft) -> None:
         """A view under the new name in expand; the table takes the name at contract."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
@@ -14,6 +14,7 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import kind_of, owned_sequences
 from zdd_migrate.operations.rename_object import rename_sequence
+from zdd_migrate.operations.renaming import move_relation
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -42,24 +43,7 @@ class SetSchema(Operation):
         """Move it; views and foreign keys follow."""
         assert self.relation is not None
         name = schema.resolve(self.relation)
-        new = QName(self.to, name.name)
-        if (view := schema.views.pop(name, None)) is not None:
-            schema.views[new] = replace(view, name=new)
-        if (sequence := schema.drop_sequence(name)) is not None:
-            schema.put_sequence(replace(sequence, name=new))
-        table = schema.tables.get(name)
-        if table is None:
-            return
-        indexes = schema.indexes_of(name)
-        references = list(schema.foreign_keys_to(name))
-        schema.drop_table(name)
-        schema.put_table(replace(table, name=new))
-        for index in indexes:
-            moved = QName(self.to, index.name.name)
-            schema.put_index(replace(index, name=moved, table=new))
-        for other, fk in references:
-            current = schema.tables[new if other.name == name else other.name]
-            schema.put_table(current.with_constraint(replace(fk, ref_table=new)))
+        move_relation(schema, name, QName(self.to, name.name))
 
     def plan(self, draft: Draft) -> None:
         """A view in the new schema in expand; the relation goes there at contract."""

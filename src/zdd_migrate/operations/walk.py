@@ -25,7 +25,6 @@ from zdd_migrate.operations.refusals import refusal
 from zdd_migrate.operations.set_parameter import SetParameter
 from zdd_migrate.operations.waiting import blocked_indirectly
 
-
 #: kinds of operations that add a type of the user's
 _MAKE_TYPES = frozenset({"create_type", "create_object"})
 

@@ -154,7 +154,7 @@ def _domain(o: Any) -> Fact:
 def _made(o: Any) -> Fact:
     name = pair(o.relation) if o.relation is not None else (None, o.name)
     return {"relation": name, "object": o.object, "base": o.base, "not_null": o.not_null,
-            "default": expression(o.default), "checks": tuple(expression(c) for c in o.checks),
+            "default": expression(o.default), "checks": tuple((n, expression(c)) for n, c in o.checks),
             "if_not_exists": o.if_not_exists}  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _rename(stmt: Any) -> list[Fact]:
     if kind in OBJECTS.values():
         return [out | {"on": relation(stmt.relation), "name": stmt.relation.relname}]
     if kind == "DOMAIN CONSTRAINT":
-        return [out | {"name": stmt.subname}]
+        return [out | {"on": path(stmt.object.list.items), "name": stmt.subname}]
     if stmt.HasField("relation"):
         return [out | {"on": relation(stmt.relation), "name": stmt.subname}]
     if not stmt.HasField("object"):
@@ -141,7 +141,7 @@ def _create_domain(stmt: Any) -> list[Fact]:
         elif c.contype == pb.CONSTR_DEFAULT:
             default = canon(given(c, "raw_expr"))
         elif c.contype == pb.CONSTR_CHECK:
-            checks.append(canon(given(c, "raw_expr")))
+            checks.append((c.conname or None, canon(given(c, "raw_expr"))))
     return [{"is": "create_object", "object": "DOMAIN", "relation": path(stmt.domainname),
              "base": type_name(stmt.type_name), "not_null": not_null, "default": default,
              "checks": tuple(checks), "if_not_exists": False}]  # fmt: skip
