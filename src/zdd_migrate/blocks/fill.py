@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zdd_migrate.blocks import triggers
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit, own
@@ -36,7 +37,8 @@ def plan_filled(
     draft.filled.add((table, column))
     name, col = draft.sql_name(table), quote_ident(column)
     function = quote_qname(QName(ZDD_SCHEMA, fit(f"fill_{table.schema}_{table.name}_{column}")))
-    trigger = quote_ident(fit(f"zzz_zdd_fill_{column}"))
+    present = draft.present(table)
+    trigger = triggers.quoted(draft, present, f"zzz_zdd_fill_{column}")
     body = (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
         f"LANGUAGE plpgsql SET search_path = pg_catalog, {quote_ident(table.schema or 'public')}, public"
@@ -44,10 +46,7 @@ def plan_filled(
         f"    NEW.{col} := (SELECT {expression} FROM (SELECT NEW.*) AS {quote_ident(table.name)});\n"
         "  END IF;\n  RETURN NEW;\nEND\n$zdd$"
     )
-    make = (
-        f"CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {name} "
-        f"FOR EACH ROW EXECUTE FUNCTION {function}()"
-    )
+    make = triggers.create(present, trigger, function)
     unmake = (
         f"DROP TRIGGER IF EXISTS {trigger} ON {name}",
         f"DROP FUNCTION IF EXISTS {function}()",
@@ -58,7 +57,7 @@ def plan_filled(
             f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}",
             *((f"ALTER TABLE {name} {add}",) if add else ()),
             body,
-            make,
+            *make,
         ),
         undo=(*unmake, *((f"ALTER TABLE {name} DROP COLUMN IF EXISTS {col}",) if add else ())),
         why=f"fill {column} of {table} wherever old code leaves it out",
@@ -79,7 +78,7 @@ def plan_filled(
     draft.sql(
         Phase.CONTRACT,
         unmake,
-        undo=(body, make),
+        undo=(body, *make),
         why=f"stop filling {column}: new code writes it by itself",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,

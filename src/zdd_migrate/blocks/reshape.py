@@ -15,7 +15,7 @@ from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident
-from zdd_migrate.blocks.sync import Side, Sync, differs
+from zdd_migrate.blocks.sync import Side, Sync, differs, unfilled
 from zdd_migrate.grammar.conversions import fits
 from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.model.locks import LockMode
@@ -75,11 +75,10 @@ def plan_reshape(draft: Draft, reshape: Reshape) -> None:
             why=f"add {', '.join(n.name for n in reshape.new)} and keep in step with {sources}",
         )
     )
-    todo = " OR ".join(differs(quote_ident(s.column), f"({s.expression})", s.type) for s in new)
     draft.backfill(
         table,
         [(s.column, s.expression) for s in new],
-        todo,
+        unfilled(old, new),
         why=f"fill {', '.join(s.column for s in new)} from {sources}, in batches",
     )
     for column, side in zip(reshape.new, new, strict=True):

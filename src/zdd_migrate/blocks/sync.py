@@ -3,7 +3,7 @@
 No session state: which side a client wrote is told by which columns it changed
 (`IS DISTINCT FROM OLD`), and on INSERT by the new columns, which have no default until the old
 code is gone: a value there proves a new writer. The trigger is BEFORE ROW, so RETURNING, COPY,
-upserts and constraints see both shapes, and it is named to fire last, after users' own triggers.
+upserts and constraints see both shapes; `blocks.triggers` says why it fires last, and always.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from zdd_migrate.blocks import triggers
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
@@ -97,9 +98,9 @@ def function_name(table: QName) -> str:
     return quote_qname(QName(ZDD_SCHEMA, fit(f"sync_{table.schema}_{table.name}")))
 
 
-def trigger_name(table: QName) -> str:
-    """The sync trigger's name, quoted; `zzz_` makes it fire after users' own BEFORE triggers."""
-    return quote_ident(fit(f"zzz_zdd_sync_{table.name}"))
+def trigger_name(draft: Draft, table: QName) -> str:
+    """The sync trigger's name, quoted; it fires after users' own BEFORE triggers."""
+    return triggers.quoted(draft, table, f"zzz_zdd_sync_{table.name}")
 
 
 def differs(left: str, right: str, type_: str) -> str:
@@ -107,6 +108,41 @@ def differs(left: str, right: str, type_: str) -> str:
     if type_.split("(")[0].strip() in _NO_EQUALITY:
         return f"{left}::text IS DISTINCT FROM {right}::text"
     return f"{left} IS DISTINCT FROM {right}"
+
+
+def unfilled(old: Sequence[Side], new: Sequence[Side], *, lossless: bool = False) -> str:
+    """SQL, over a row of the table, that tells whether a backfill has to compute the new shape.
+
+    Not where new code wrote what does not come back the same through a lossy `down` and `up`: that
+    row is in step the other way round.
+    """
+    up, back = _apart(new), _apart(_computed(old))
+    if lossless or _copied(old, new):
+        return up
+    empty = " AND ".join(f"{quote_ident(s.column)} IS NULL" for s in new)
+    return f"({up}) AND ({empty}{f' OR {back}' if back else ''})"
+
+
+def out_of_step(old: Sequence[Side], new: Sequence[Side], *, lossless: bool = False) -> str:
+    """SQL that tells whether a row's shapes follow from one another in neither direction."""
+    up, back = _apart(new), _apart(_computed(old))
+    return up if lossless or not back or _copied(old, new) else f"({up}) AND ({back})"
+
+
+def _copied(old: Sequence[Side], new: Sequence[Side]) -> bool:
+    """Whether every old column that is computed is a plain copy of a new one."""
+    names = {quote_ident(s.column) for s in new}
+    computed = _computed(old)
+    return bool(computed) and all(s.expression in names for s in computed)
+
+
+def _computed(sides: Sequence[Side]) -> list[Side]:
+    """Without the columns that stay as they are, whoever writes."""
+    return [s for s in sides if s.expression != quote_ident(s.column)]
+
+
+def _apart(sides: Sequence[Side]) -> str:
+    return " OR ".join(differs(quote_ident(s.column), f"({s.expression})", s.type) for s in sides)
 
 
 def function_sql(
@@ -186,10 +222,11 @@ def _block(sync: Sync, row: _Row) -> str:
     # a new value that already follows from the old one asks nothing of it: so a backfill, or a
     # client that writes both, never runs a lossy `down` over the original
     disagrees = " OR ".join(differs(f"NEW.{row.at(s.column)}", value(s), s.type) for s in sync.new)
+    # an unfilled row waits for the backfill, not for the next write of something else: a NULL may
+    # be what new code wrote
     old_changed = " OR ".join(
         differs(f"NEW.{row.at(s.column)}", f"OLD.{row.at(s.column)}", s.type) for s in sync.old
     )
-    new_missing = " AND ".join(f"NEW.{row.at(s.column)} IS NULL" for s in sync.new)
     empty: list[str] = []
     if sync.required:
         lacking = " AND ".join(f"NEW.{row.at(c)} IS NULL" for c in sync.required)
@@ -208,7 +245,7 @@ def _block(sync: Sync, row: _Row) -> str:
             "    END IF;",
             f"  ELSIF ({new_changed}) AND ({disagrees}) THEN",
             *(f"    {line}" for line in down),
-            f"  ELSIF ({old_changed}) OR ({new_missing}) THEN",
+            f"  ELSIF {old_changed} THEN",
             *(f"    {line}" for line in up),
             "  END IF;",
         ]
@@ -231,8 +268,9 @@ def _expand(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
         statements.append(f"ALTER TABLE {name} {', '.join(adds)}")
     statements.extend(s for sync in syncs for s in sync.after_add)
     statements.append(function_sql(present, syncs, _columns(draft, table, syncs)))
-    statements.append(_create_trigger(present))
-    undo = [f"DROP TRIGGER IF EXISTS {trigger_name(present)} ON {name}"]
+    trigger = trigger_name(draft, present)
+    statements.extend(triggers.create(present, trigger, function_name(present)))
+    undo = [f"DROP TRIGGER IF EXISTS {trigger} ON {name}"]
     undo.append(f"DROP FUNCTION IF EXISTS {function_name(present)}()")
     if columns:
         drops = ", ".join(f"DROP COLUMN IF EXISTS {quote_ident(c)}" for c in columns)
@@ -245,13 +283,6 @@ def _expand(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
         or f"add the new shape of {present} and keep both in step",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=str(present),
-    )
-
-
-def _create_trigger(table: QName) -> str:
-    return (
-        f"CREATE TRIGGER {trigger_name(table)} BEFORE INSERT OR UPDATE ON {quote_qname(table)} "
-        f"FOR EACH ROW EXECUTE FUNCTION {function_name(table)}()"
     )
 
 
@@ -307,16 +338,17 @@ def _drop(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     name = quote_qname(present)
     gone = [dict(sync.final).get(c, c) for sync in syncs for c in sync.drops]
     drops = ", ".join(f"DROP COLUMN {quote_ident(c)}" for c in gone)
+    trigger = trigger_name(draft, present)
     if not gone:  # nothing but the trigger goes: new code writes both shapes by itself
         return Sql(
             id="",
             statements=(
-                f"DROP TRIGGER {trigger_name(present)} ON {name}",
+                f"DROP TRIGGER {trigger} ON {name}",
                 f"DROP FUNCTION {function_name(present)}()",
             ),
             undo=(
                 function_sql(present, syncs, _columns(draft, table, syncs)),
-                _create_trigger(present),
+                *triggers.create(present, trigger, function_name(present)),
             ),
             why=f"new code writes every column of {present} by itself",
             lock=LockMode.ACCESS_EXCLUSIVE,
@@ -325,7 +357,7 @@ def _drop(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     return Sql(
         id="",
         statements=(
-            f"DROP TRIGGER {trigger_name(present)} ON {name}",
+            f"DROP TRIGGER {trigger} ON {name}",
             f"DROP FUNCTION {function_name(present)}()",
             *(s for sync in syncs for s in sync.before_drop),
             *((f"ALTER TABLE {name} {drops}",) if drops else ()),

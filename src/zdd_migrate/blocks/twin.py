@@ -15,7 +15,7 @@ from zdd_migrate.blocks.copies import Copies, make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal
-from zdd_migrate.blocks.sync import Side, Sync, differs, reserve
+from zdd_migrate.blocks.sync import Side, Sync, differs, out_of_step, reserve, unfilled
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Column
@@ -96,13 +96,14 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
     collate = f" COLLATE {twin.collation}" if twin.collation else ""
     gone = twin.new if twin.keeps_old else twin.old.name
     stays = twin.old.name if twin.keeps_old else twin.new
+    old, new = _sides(twin)
     final = [(gone, own("old", gone))]
     if stays != twin.final:
         final.append((stays, twin.final))
     return Sync(
         table=twin.table,
-        old=(Side(twin.old.name, twin.old.type, twin.down),),
-        new=(Side(twin.new, twin.type, twin.upward),),
+        old=old,
+        new=new,
         add=(f"ADD COLUMN {quote_ident(twin.new)} {twin.type}{collate}",),
         after_add=() if twin.keeps_old else tuple(_settings(draft, twin)),
         final=tuple(final),
@@ -113,12 +114,21 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
     )
 
 
+def _sides(twin: Twin) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
+    """The old shape and the new one."""
+    return (
+        (Side(twin.old.name, twin.old.type, twin.down),),
+        (Side(twin.new, twin.type, twin.upward),),
+    )
+
+
 def _fill(draft: Draft, table: QName, old: str) -> None:
     """The backfill and the laws of a twin, if the migration did not drop the column after all."""
     for twin in _twins(draft, table):
         if twin.old.name != old:
             continue
-        todo = differs(quote_ident(twin.new), f"({twin.upward})", twin.type)
+        sides = _sides(twin)
+        todo = unfilled(*sides, lossless=twin.lossless)
         shown = f"{table.name}.{twin.final}"
         draft.backfill(
             table,
@@ -127,7 +137,8 @@ def _fill(draft: Draft, table: QName, old: str) -> None:
             why=f"fill {table.name}.{twin.new} from {old}, in batches",
         )
         name = draft.sql_name(table)
-        draft.law(f"{shown} = up({old})", f"SELECT * FROM {name} WHERE {todo}")
+        apart = out_of_step(*sides, lossless=twin.lossless)
+        draft.law(f"{shown} = up({old})", f"SELECT * FROM {name} WHERE {apart}")
         if twin.lossless:
             back = differs(quote_ident(old), f"({twin.down})", twin.old.type)
             draft.law(f"{old} = down({shown})", f"SELECT * FROM {name} WHERE {back}")
