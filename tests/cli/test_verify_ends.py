@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,11 +99,16 @@ def _processes(mark: str) -> list[int]:
 @pytest.mark.e2e
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_killed_run_leaves_nothing_behind(plan: Path, tmp_path: Path, scratch: Path) -> None:
-    """No server, no directory, no process of either code version."""
+    """No server, no pooler, no directory, no process of either code version."""
+    pooled = ["--pooled"] if shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") else []
     program = tmp_path / "code.py"
     program.write_text("import time\nopen('started', 'w').close()\ntime.sleep(300)\n")
     running = subprocess.Popen(
-        [*_VERIFY, str(plan), "--postgres", "embedded", "--old", f"command:python {program}"],
+        [
+            *_VERIFY,
+            *(str(plan), "--postgres", "embedded", "--old", f"command:python {program}"),
+            *pooled,
+        ],
         cwd=tmp_path,
         env=_environment(tmp_path, TMPDIR=str(scratch)),
         stdout=subprocess.DEVNULL,
@@ -110,6 +116,7 @@ def test_a_killed_run_leaves_nothing_behind(plan: Path, tmp_path: Path, scratch:
     )
     _until(lambda: (tmp_path / "started").exists(), 120)
     assert _processes(str(scratch))
+    assert not pooled or _processes("pgbouncer.ini")
 
     running.send_signal(signal.SIGKILL)
     running.wait()

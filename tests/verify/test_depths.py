@@ -17,6 +17,7 @@ import pytest
 from tests.story import BEFORE, RENAME, SEED, plan_of
 from zdd_migrate.errors import InputError
 from zdd_migrate.model.verdict import Judgement, Trial, Verdict
+from zdd_migrate.postgres.pooler import pooled
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.specs import Settings, settings, versions
 from zdd_migrate.verify.versions import CodeVersion
@@ -421,6 +422,39 @@ def test_a_running_service_is_called_over_http(
     assert failed.judgement is Judgement.FAIL
     assert {e.sqlstate for e in errors} == {"42703"}
     assert not [m for m in marks if running(str(tmp_path), m)]
+
+
+@pytest.mark.skipif(
+    shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin") is None,
+    reason="no pgbouncer is installed",
+)
+def test_every_depth_works_through_a_pooler_in_transaction_mode(
+    tmp_path: Path, pg_server: Server, stack: ExitStack
+) -> None:
+    """Nobody counts on a prepared statement, a setting, or the same connection."""
+    (tmp_path / "shop.py").write_text(MODELS.format(name="user_name"))
+    (tmp_path / "program.py").write_text(
+        "import os, psycopg\n"
+        "with psycopg.connect(os.environ['DATABASE_URL'], prepare_threshold=None) as c:\n"
+        "    c.execute('SELECT user_name FROM users').fetchone()\n"
+    )
+    wanted = Settings(models="shop:Base", command="python program.py")
+    with pooled(pg_server):
+        verdict = verify_plan(
+            plan_of("ALTER TABLE users ADD COLUMN city text"),
+            schema_sql=BEFORE,
+            server=pg_server,
+            seed_sql=SEED,
+            effort=QUICK,
+            old=[*queries(tmp_path, "old", stack), *versions("old", wanted, tmp_path, stack)],
+        )
+
+    assert verdict.judgement is Judgement.PASS, explain(verdict)
+    assert verdict.conditions == ("pooled",)
+    assert any("transaction mode" in note for note in verdict.notes)
+    assert {t.code for t in verdict.trials if (t.phase, t.when) == ("expand", "undo")} == {
+        "old", "old queries", "old models", "old command",
+    }  # fmt: skip
 
 
 def test_a_script_for_psql_is_a_program(

@@ -33,6 +33,7 @@ from zdd_migrate.model.plan import Law, Phase, Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
+    from zdd_migrate.postgres.servers import Server
     from zdd_migrate.verify.specs import Settings
     from zdd_migrate.verify.stage import Data
     from zdd_migrate.verify.versions import CodeVersion
@@ -58,6 +59,7 @@ class Request:
     programs: bool = False
     cache: bool = True
     data: str | None = None
+    pooled: bool = False
 
 
 @click.command(name="verify")
@@ -105,6 +107,11 @@ class Request:
     help="Conditions to make while steps run: all, or some of long-transaction, lock-timeout, "
     "autovacuum, deadlocks, killed-backend.",
 )
+@click.option(
+    "--pooled",
+    is_flag=True,
+    help="Clients go through PgBouncer in transaction mode, which must be installed.",
+)
 @format_option("text", *VERDICTS)
 @click.option(
     "-o",
@@ -129,6 +136,7 @@ def command(
     no_cache: bool,
     longest_wait: float,
     hostile: str,
+    pooled: bool,
     format_: str,
     output: tuple[str, ...],
     quiet: bool,
@@ -150,6 +158,7 @@ def command(
         _hostile(hostile),
         data=data,
         cache=not no_cache,
+        pooled=pooled,
     )
     verdict = verify(request)
     show(verdict, format_, path)
@@ -202,7 +211,6 @@ def verify(request: Request) -> Verdict:
 
 def _plan(request: Request) -> Verdict:
     from zdd_migrate.plan.directory import plan_hash, read
-    from zdd_migrate.postgres.servers import server
     from zdd_migrate.verify.walk import verify_plan
 
     plan = read(request.path)
@@ -211,7 +219,7 @@ def _plan(request: Request) -> Verdict:
 
     def run(stack: ExitStack) -> Verdict:
         common = _common(request, config, stack)
-        found = stack.enter_context(server(request.postgres, major=request.major))
+        found = _server(request, stack)
         return verify_plan(plan, schema_sql=schema_sql, server=found, **common)
 
     verdict = _reached(request, config, run, plan=plan_hash(request.path), schema=schema_sql)
@@ -224,8 +232,19 @@ def _plan(request: Request) -> Verdict:
     return verdict
 
 
-def _migration(request: Request) -> Verdict:
+def _server(request: Request, stack: ExitStack) -> Server:
+    """The server to try it on, with a pooler before it if one was asked for."""
     from zdd_migrate.postgres.servers import server
+
+    found = stack.enter_context(server(request.postgres, major=request.major))
+    if request.pooled:
+        from zdd_migrate.postgres.pooler import pooled
+
+        stack.enter_context(pooled(found))
+    return found
+
+
+def _migration(request: Request) -> Verdict:
     from zdd_migrate.verify.walk import verify_migration
 
     paths = [str(request.path)]
@@ -241,7 +260,7 @@ def _migration(request: Request) -> Verdict:
 
     def run(stack: ExitStack) -> Verdict:
         common = _common(request, config, stack)
-        found = stack.enter_context(server(request.postgres, major=request.major))
+        found = _server(request, stack)
         return verify_migration(
             sources,
             in_transaction=in_transaction,
@@ -293,7 +312,7 @@ def _key(request: Request, config: Config, parts: Mapping[str, object]) -> str |
         **parts,
         "seed": (_seed(request, config), data.seed),
         "laws": _laws(config),
-        "effort": (request.quick, request.programs, request.longest_wait_ms),
+        "effort": (request.quick, request.programs, request.longest_wait_ms, request.pooled),
     }
     for name, specs in (("old", request.old), ("new", request.new)):
         wanted, root = _settings(request, name, specs, config)

@@ -199,7 +199,7 @@ class Verdict:
     times: tuple[StatementTime, ...] = ()
     #: how long a statement may take, in ms; 0 where none was asked
     longest_allowed_ms: float = 0.0
-    #: hostile conditions it was tried under
+    #: conditions it was tried under: `pooled`, and hostile ones
     conditions: tuple[str, ...] = ()
     #: seconds it took, 0 when it is not known
     took_s: float = 0.0

@@ -5,10 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,14 @@ import psycopg
 
 from zdd_migrate.errors import NoServerError
 from zdd_migrate.postgres.binaries import Binaries
+from zdd_migrate.postgres.supervised import (
+    Owner,
+    free_port,
+    scratch_directory,
+    start,
+    stop,
+    unprivileged,
+)
 
 SUPERUSER = "postgres"
 #: what a scratch server runs with: nothing is kept, so nothing is synced
@@ -61,7 +67,7 @@ class Running:
 @contextmanager
 def run_cluster(binaries: Binaries, settings: Mapping[str, str]) -> Iterator[Running]:
     """Start a cluster, and stop and remove it afterwards, whatever happens."""
-    owner = _owner()
+    owner = unprivileged()
     binaries = _reachable(binaries, owner)
     template = _template(binaries, owner)
     running = None
@@ -76,40 +82,14 @@ def run_cluster(binaries: Binaries, settings: Mapping[str, str]) -> Iterator[Run
     try:
         yield running
     finally:
-        _stop(running)
+        stop(running.supervisor)
 
 
 class _PortTakenError(Exception):
     """Somebody else took the port between looking and starting."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """Whom the server runs as: ourselves, or somebody unprivileged when we are root."""
-
-    uid: int
-    gid: int
-
-    def popen(self) -> dict[str, object]:
-        if os.geteuid() != 0:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
-
-def _owner() -> _Owner:
-    if os.geteuid() != 0:
-        return _Owner(os.geteuid(), os.getegid())
-    for name in ("postgres", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if entry.pw_uid != 0:
-            return _Owner(entry.pw_uid, entry.pw_gid)
-    return _Owner(65534, 65534)
-
-
-def _reachable(binaries: Binaries, owner: _Owner) -> Binaries:
+def _reachable(binaries: Binaries, owner: Owner) -> Binaries:
     """The binaries, copied to where the server's user can run them when it cannot reach them."""
     if os.geteuid() != 0 or _runs(binaries, owner):
         return binaries
@@ -140,7 +120,7 @@ def _reachable(binaries: Binaries, owner: _Owner) -> Binaries:
     return copied
 
 
-def _runs(binaries: Binaries, owner: _Owner) -> bool:
+def _runs(binaries: Binaries, owner: Owner) -> bool:
     try:
         done = subprocess.run(
             [binaries.program("postgres"), "--version"],
@@ -176,7 +156,7 @@ def cache_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="zdd-migrate-cache-"))
 
 
-def _template(binaries: Binaries, owner: _Owner) -> Path:
+def _template(binaries: Binaries, owner: Owner) -> Path:
     """An initialised data directory to copy; made once for each version and set of options."""
     key = hashlib.sha256(
         repr((str(binaries.directory), binaries.version, _INITDB, owner.uid)).encode()
@@ -192,8 +172,8 @@ def _template(binaries: Binaries, owner: _Owner) -> Path:
     return template
 
 
-def _initdb(binaries: Binaries, owner: _Owner, template: Path) -> None:
-    scratch = _scratch(owner)
+def _initdb(binaries: Binaries, owner: Owner, template: Path) -> None:
+    scratch = scratch_directory(owner)
     try:
         data = scratch / "data"
         done = subprocess.run(
@@ -239,17 +219,10 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True)
 
 
-def _scratch(owner: _Owner) -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="zdd-pg-"))
-    if os.geteuid() == 0:
-        os.chown(directory, owner.uid, owner.gid)
-    return directory
-
-
 def _start(
-    binaries: Binaries, template: Path, owner: _Owner, settings: Mapping[str, str]
+    binaries: Binaries, template: Path, owner: Owner, settings: Mapping[str, str]
 ) -> Running:
-    scratch = _scratch(owner)
+    scratch = scratch_directory(owner)
     data = scratch / "data"
     try:
         _copy(template, data)
@@ -263,7 +236,7 @@ def _start(
     hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
     hba += "local replication all trust\n"
     (data / "pg_hba.conf").write_text(hba)
-    port = _free_port()
+    port = free_port()
     options = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
@@ -274,30 +247,12 @@ def _start(
     command = [binaries.program("postgres"), "-D", str(data)]
     for key, value in options.items():
         command += ["-c", f"{key}={value}"]
-    (scratch / "server.log").touch()
-    if os.geteuid() == 0:
-        os.chown(scratch / "server.log", owner.uid, owner.gid)
-    supervisor = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "zdd_migrate.postgres.supervisor",
-            str(scratch),
-            str(owner.uid),
-            str(owner.gid),
-            "--",
-            *command,
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    supervisor = start(scratch, owner, command)
     running = Running(port, secrets.token_hex(16), scratch / "server.log", scratch, supervisor)
     try:
         _await(running, binaries)
     except BaseException:
-        _stop(running)
+        stop(running.supervisor)
         raise
     return running
 
@@ -331,19 +286,3 @@ def _await(running: Running, binaries: Binaries) -> None:
                 ) from None
             time.sleep(0.02)
     raise NoServerError(f"Postgres {binaries.version} did not answer in {_START_SECONDS} s")
-
-
-def _stop(running: Running) -> None:
-    assert running.supervisor.stdin is not None
-    running.supervisor.stdin.close()
-    try:
-        running.supervisor.wait(30)
-    except subprocess.TimeoutExpired:
-        running.supervisor.kill()
-        running.supervisor.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

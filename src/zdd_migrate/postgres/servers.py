@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -18,6 +19,9 @@ from psycopg.conninfo import conninfo_to_dict
 from zdd_migrate.errors import EnvironmentFailedError, InputError, NoServerError
 from zdd_migrate.postgres import binaries
 from zdd_migrate.postgres.cluster import SUPERUSER, run_cluster
+
+if TYPE_CHECKING:
+    from zdd_migrate.postgres.pooler import Pooler
 
 URL_VARIABLE = "ZDD_DATABASE_URL"
 
@@ -36,6 +40,8 @@ class Server:
         self.first_schemas: tuple[str, ...] = ()
         self._parameters = dict(parameters)
         self._made: list[str] = []
+        #: what clients go through, where they do not come straight here
+        self.pooler: Pooler | None = None
         with self.connect() as connection:
             shown = connection.execute("SHOW server_version").fetchone()
         assert shown is not None
@@ -50,13 +56,24 @@ class Server:
 
     def dsn(self, database: str | None = None, application_name: str | None = None) -> str:
         """A URL for a database of this server (the maintenance database by default)."""
-        parameters = dict(self._parameters)
+        named = database or self._parameters.get("dbname", "postgres")
+        return self.url({**self._parameters, "dbname": named}, application_name)
+
+    def client_dsn(self, database: str, application_name: str) -> str:
+        """The same for whoever works there as an application does: through the pooler, if any."""
+        if self.pooler is not None:
+            return self.pooler.dsn(database, application_name)
+        return self.dsn(database, application_name)
+
+    @staticmethod
+    def url(given: Mapping[str, str], application_name: str | None = None) -> str:
+        """Connection parameters, the database among them, as a URL."""
+        parameters = dict(given)
         user = quote(parameters.pop("user", SUPERUSER), safe="")
         password = parameters.pop("password", None)
         host = parameters.pop("host", "")
         port = parameters.pop("port", "5432")
-        name = database or parameters.get("dbname", "postgres")
-        parameters.pop("dbname", None)
+        name = parameters.pop("dbname")
         if application_name is not None:
             parameters["application_name"] = application_name
         secret = f":{quote(password, safe='')}" if password is not None else ""
@@ -103,7 +120,10 @@ class Server:
             statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
             if self.major >= 15:
                 statement += sql.SQL(" STRATEGY FILE_COPY")
-        with self.connect() as connection:
+        with ExitStack() as stack:
+            if self.pooler is not None and template is not None:
+                stack.enter_context(self.pooler.let_go(template))
+            connection = stack.enter_context(self.connect())
             try:
                 connection.execute(statement)
             except psycopg.errors.InsufficientPrivilege:

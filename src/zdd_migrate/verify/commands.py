@@ -98,7 +98,7 @@ class _CommandSession:
         self.recorder = Recorder()
         self.server = server
         self.application = f"zdd-{version.name}-command"
-        self.url = server.dsn(database, self.application)
+        self.url = server.client_dsn(database, self.application)
         self.offset = (
             server.log_path.stat().st_size if server.log_path and server.log_path.exists() else 0
         )

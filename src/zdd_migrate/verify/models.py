@@ -72,7 +72,8 @@ class Models:
         kind = Kind(str(_ORM), self.python, self.directory, tuple(self.environment.items()))
         jobs = [
             {
-                "dsn": server.dsn(database, f"zdd-{self.name}-m{i}"),
+                "dsn": server.client_dsn(database, f"zdd-{self.name}-m{i}"),
+                "pooled": server.pooler is not None,
                 "models": self.target,
                 "path": [str(self.directory)],
                 "seed": self._opened * 10 + i + (5 if self.name == "new" else 0),

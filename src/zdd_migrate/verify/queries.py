@@ -108,8 +108,12 @@ class Queries:
 
     def open(self, server: Server, database: str, crew: Crew) -> Session:
         """Connect, and prepare every query."""
-        dsns = [server.dsn(database, f"zdd-{self.name}-q{i}") for i in range(self.writers)]
-        jobs = [{"dsn": dsn, "queries": self.jobs} for dsn in dsns]
+        names = [f"zdd-{self.name}-q{i}" for i in range(self.writers)]
+        pooled = server.pooler is not None
+        jobs = [
+            {"dsn": server.client_dsn(database, name), "queries": self.jobs, "pooled": pooled}
+            for name in names
+        ]
         return WorkSession(crew, ASKER, jobs, Recorder())
 
 

@@ -1,11 +1,13 @@
 """A worker process that runs given queries: prepared before the change, and anew in every round.
 
 Everything runs in a transaction that is rolled back, so that any query may be run, however often.
+Through a pooler nothing stays prepared between two transactions, so that each is sent whole.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -21,27 +23,31 @@ _LOST_AFTER = 20
 
 def make(order: Any, report: Report) -> Asker:
     """The work that `Queries` describes."""
-    return Asker(order["dsn"], order["queries"], report)
+    return Asker(order["dsn"], order["queries"], report, pooled=order["pooled"])
 
 
 class Asker:
     """One connection that asks all queries in turn."""
 
-    def __init__(self, dsn: str, queries: list[dict[str, Any]], report: Report) -> None:
+    def __init__(
+        self, dsn: str, queries: list[dict[str, Any]], report: Report, *, pooled: bool
+    ) -> None:
         self.dsn = dsn
+        self.pooled = pooled
         self.queries = queries
         self.report = report
         self.rounds = 0
         self.prepared: set[int] = set()
         self.connection = self._connect()
         for number, query in enumerate(queries):
-            if query["prepare"]:
+            if query["prepare"] and not pooled:
                 self._prepare(number, query, quietly=True)
 
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(self.dsn, autocommit=True, connect_timeout=10)
         connection.prepare_threshold = None
-        connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+        if not self.pooled:
+            connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
         self.prepared = set()
         return connection
 
@@ -74,6 +80,9 @@ class Asker:
         if not query["prepare"]:
             self._run(query["text"], query["text"])
             return
+        if self.pooled:
+            self._ask_whole(query)
+            return
         fresh = f"zdd_fresh_{number}"
         if self._timed(f"PREPARE {fresh} AS {query['text']}", query["text"]):
             self._timed(f"DEALLOCATE {fresh}", query["text"])
@@ -98,6 +107,16 @@ class Asker:
             elif error.sqlstate not in _RETRIED:
                 return
 
+    def _ask_whole(self, query: dict[str, Any]) -> None:
+        """Its text with its values, leaving nothing behind on the connection that it ran on."""
+        sets, text = query["sets"], query["text"]
+        if sets:
+            values = sets[self.rounds % len(sets)]
+            self._run(text, text, values)
+            return
+        # not in one message with DEALLOCATE: where it cannot be prepared there is nothing to drop
+        self._run(f"PREPARE zdd_once AS {text}", text, after="DEALLOCATE zdd_once")
+
     def _prepare(self, number: int, query: dict[str, Any], *, quietly: bool = False) -> bool:
         statement = f"PREPARE zdd_q_{number} AS {query['text']}"
         if quietly:
@@ -121,12 +140,26 @@ class Asker:
             self.report.ran(time.monotonic() - started, shown)
         return True
 
-    def _run(self, statement: str, shown: str) -> psycopg.Error | None:
-        """In a transaction that is rolled back."""
+    def _run(
+        self,
+        statement: str,
+        shown: str,
+        values: Sequence[str | None] | None = None,
+        *,
+        after: str = "",
+    ) -> psycopg.Error | None:
+        """In a transaction that is rolled back, with values for its parameters where they are given."""
         started = time.monotonic()
         try:
             with self.connection.transaction(force_rollback=True):
-                run_one(self.connection, statement)
+                if values is None:
+                    run_one(self.connection, statement)
+                else:
+                    cursor = psycopg.RawCursor(self.connection).execute(statement.encode(), values)
+                    if cursor.description:
+                        cursor.fetchmany(200)
+                if after:
+                    self.connection.execute(after.encode())
         except psycopg.Error as error:
             if not is_stale_plan(error) and error.sqlstate not in _RETRIED:
                 self._note(error, shown)

@@ -36,7 +36,14 @@ class LostConnectionError(Exception):
     """The writer's connection is gone."""
 
 
-def job(dsn: str, shapes: Sequence[Shape], marker: str, seed: int, transactions: bool) -> Any:
+def job(
+    dsn: str,
+    shapes: Sequence[Shape],
+    marker: str,
+    seed: int,
+    transactions: bool,
+    pooled: bool = False,
+) -> Any:
     """What a worker process is told; `make` is the other end."""
     return {
         "dsn": dsn,
@@ -44,6 +51,7 @@ def job(dsn: str, shapes: Sequence[Shape], marker: str, seed: int, transactions:
         "marker": marker,
         "seed": seed,
         "transactions": transactions,
+        "pooled": pooled,
     }
 
 
@@ -57,6 +65,7 @@ def make(order: Any, report: Report) -> Writer:
         marker=order["marker"],
         seed=order["seed"],
         transactions=order["transactions"],
+        pooled=order["pooled"],
     )
 
 
@@ -72,8 +81,10 @@ class Writer:
         marker: str,
         seed: int,
         transactions: bool,
+        pooled: bool,
     ) -> None:
         self.dsn = dsn
+        self.pooled = pooled
         self.shapes = shapes
         self.report = report
         self.marker = marker
@@ -87,6 +98,9 @@ class Writer:
 
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(self.dsn, autocommit=True, connect_timeout=10)
+        if self.pooled:  # neither what is prepared nor what is set would be there the next time
+            connection.prepare_threshold = None
+            return connection
         connection.prepare_threshold = 0
         connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
         return connection

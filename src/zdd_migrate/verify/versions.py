@@ -127,11 +127,12 @@ class SyntheticSession(WorkSession):
             WRITER,
             [
                 synthetic.job(
-                    server.dsn(database, f"zdd-{version.name}-{i}"),
+                    server.client_dsn(database, f"zdd-{version.name}-{i}"),
                     self.shapes,
                     marker=f"z{version.name[0]}",
                     seed=seed + i,
                     transactions=i % 2 == 1,
+                    pooled=server.pooler is not None,
                 )
                 for i in range(version.writers)
             ],

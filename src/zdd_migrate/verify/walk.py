@@ -163,6 +163,12 @@ def _verdict(bench: Bench, seen: Seen) -> Verdict:
     judgement = seen.judgement
     notes = [*bench.stage.notes, *bench.notes]
     missing = []
+    pooler = bench.server.pooler
+    if pooler is not None:
+        count = pooler.transactions()
+        notes.append(f"clients went through {pooler.told}: {count:,} transactions")
+        if not count:
+            missing.append("the pooler was asked for and no client came through it")
     if not bench.stage.old and not bench.stage.new:
         missing.append("the migration changes no table, so no statement was tried")
     for condition in bench.effort.hostile:
@@ -184,5 +190,5 @@ def _verdict(bench: Bench, seen: Seen) -> Verdict:
         timeline=bench.clock.timeline(),
         times=merged(time for clock in (bench.clock, *bench.clocks) for time in clock.times()),
         longest_allowed_ms=bench.limits.longest_wait_ms,
-        conditions=bench.effort.hostile,
+        conditions=(*(("pooled",) if pooler is not None else ()), *bench.effort.hostile),
     )

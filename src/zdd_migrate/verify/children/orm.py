@@ -69,10 +69,11 @@ class Work:
         self.random = random.Random(job["seed"])  # noqa: S311 - a workload, not a secret
         self.number = job["seed"] * 1_000_000
         self.started: list[float] = []
-        self.engine = create_engine(
-            _url(job["dsn"]),
-            connect_args={"options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}"},
-        )
+        url = _url(job["dsn"])
+        settings: dict[str, Any] = {"options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}"}
+        if job["pooled"]:  # what is prepared or set would not be there the next time
+            settings = {"prepare_threshold": None} if url.startswith("postgresql+psycopg:") else {}
+        self.engine = create_engine(url, connect_args=settings)
         event.listen(self.engine, "before_cursor_execute", self._before)
         event.listen(self.engine, "after_cursor_execute", self._after)
         with self.engine.connect():
