@@ -63,6 +63,11 @@ def order_of(wanted: Wanted, settings: Settings) -> Order:
     if wanted.strategy not in STRATEGIES:
         raise InputError(f"--strategy {wanted.strategy}: known are {', '.join(sorted(STRATEGIES))}")
     plan = read(wanted.plan_dir)
+    if plan.dual_writes or plan.search_path:
+        raise InputError(
+            f"{wanted.plan_dir}: this plan asks more of a release than to replace the old code by the "
+            "new (see its README.md): walk it with zdd-migrate apply and your own deploys"
+        )
     verdict = evidence(wanted.plan_dir)
     fleet = settings.fleet
     release = Release(

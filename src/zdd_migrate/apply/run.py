@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +128,7 @@ def run_phase(
         journal.lock()
         journal.begin(plan_hash(plan_dir), plan.schema_hash)
         entries = journal.entries()
-        if phase in (Phase.SWITCH, Phase.CONTRACT):
+        if phase in (Phase.SWITCH, Phase.CONTRACT) and not _parted(plan, entries.keys()):
             _complete(connection, plan)
         for step in steps:
             if step.id in entries and entries[step.id].state == "done":
@@ -142,6 +142,9 @@ def run_phase(
             result.ran.append(step.id)
             if isinstance(step, Release):
                 result.releases.append(step.code)
+                if step is not steps[-1]:  # what follows needs that code, and nobody else's
+                    result.left += [s.id for s in steps[steps.index(step) + 1 :]]
+                    break
     return result
 
 
@@ -205,6 +208,13 @@ def _in_order(plan: Plan, phase: Phase, done: set[str]) -> None:
                 f"{phase.value} comes after {earlier.value}, of which {missing[0]} is not done: run "
                 f"--phase {earlier.value} first"
             )
+
+
+def _parted(plan: Plan, done: Collection[str]) -> bool:
+    """Whether code was released that may write what its old columns no longer say back."""
+    return bool(plan.dual_writes) and any(
+        isinstance(step, Release) and step.id in done for step in plan.steps.get(Phase.SWITCH, ())
+    )
 
 
 def _complete(connection: psycopg.Connection, plan: Plan) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.dual import refuse_dual
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit, own
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.blocks.sync import Side, Sync, differs
@@ -33,6 +34,8 @@ class Extract:
 
 def plan_extract(draft: Draft, extract: Extract) -> None:
     """Triggers on both tables, a backfill, and at contract the columns out of use, then dropped."""
+    if refuse_dual(draft, f"{extract.source} and {extract.target}"):
+        return
     source = draft.sql_name(extract.source)
     there, back = _functions(extract)
     tombs = {column: own("old", column) for column, _, _ in extract.moved}
@@ -249,6 +252,8 @@ class Lookup:
 
 def plan_lookup(draft: Draft, lookup: Lookup) -> None:
     """Either way of saying it, in step; a value that is new becomes a row by itself."""
+    if refuse_dual(draft, f"{lookup.table.name}.{lookup.value} and the rows of {lookup.target}"):
+        return
     target, id_, name = (
         quote_qname(lookup.target),
         quote_ident(lookup.id),

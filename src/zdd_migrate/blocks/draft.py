@@ -13,6 +13,7 @@ from zdd_migrate.model.locks import LockMode, strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import (
     Backfill,
+    DualWrite,
     Gate,
     Law,
     Phase,
@@ -68,6 +69,7 @@ class Draft:
     #: what was chosen among them: copy or view, None for the usual; and who keeps copies in step
     via: str | None = None
     dual_write: bool = False
+    dual_writes: list[DualWrite] = field(default_factory=list)
     #: renamed columns that new code sees through a view until contract, by the name that the plain
     #: migration has got to: their present names
     behind_view: dict[tuple[QName, str], str] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Draft:
     only_renamed: frozenset[QName] = frozenset()
     #: what the release of the new code has to bring along, and its connections' first schemas
     release_asks: list[str] = field(default_factory=list)
+    release_undo: list[str] = field(default_factory=list)
     search_path: list[str] = field(default_factory=list)
     touches: dict[QName, None] = field(default_factory=dict)
     #: tables under the name they physically have until contract: final name -> present name
@@ -358,7 +361,7 @@ class Draft:
                             "go on when no instance of the old one is left",
                         )
                     ),
-                    undo=(),
+                    undo=tuple(self.release_undo),
                 )
             )
         return {

@@ -35,6 +35,8 @@ def plan_filled(
             draft.restricts_old = True
         return
     draft.filled.add((table, column))
+    if draft.dual_write:
+        draft.note(f"{column} of {table} is filled by a trigger all the same: old code lacks it")
     name, col = draft.sql_name(table), quote_ident(column)
     function = quote_qname(QName(ZDD_SCHEMA, fit(f"fill_{table.schema}_{table.name}_{column}")))
     present = draft.present(table)

@@ -98,7 +98,8 @@ def _required(draft: Draft, reshape: Reshape, column: NewColumn, *, guarded: boo
     if guarded:
         given = " AND ".join(f"{quote_ident(c.name)} IS NOT NULL" for c in reshape.dropped)
         draft.gate(
-            Phase.CONTRACT,
+            # code that writes the new columns alone no longer touches the old ones
+            Phase.SWITCH if draft.dual_write else Phase.CONTRACT,
             f"SELECT 1 FROM {name} WHERE {given} AND {col} IS NULL LIMIT 1",
             message=f"rows of {table} have values that {column.name} ({column.type}) cannot hold: "
             f"correct them first (SELECT * FROM {name} WHERE {given} AND {col} IS NULL)",
@@ -115,7 +116,7 @@ def _required(draft: Draft, reshape: Reshape, column: NewColumn, *, guarded: boo
     if column.default is not None:
         # a default before contract would look like a value that new code gave
         draft.sql(
-            Phase.CONTRACT,
+            Phase.SWITCH if draft.dual_write else Phase.CONTRACT,
             f"ALTER TABLE {name} ALTER COLUMN {col} SET DEFAULT {column.default}",
             undo=f"ALTER TABLE {name} ALTER COLUMN {col} DROP DEFAULT",
             why=f"the default of {column.name}, which told old code from new without it",

@@ -73,6 +73,11 @@ def reserve(draft: Draft, table: QName) -> None:
     """
     if table in draft.syncs:
         return
+    if draft.dual_write:
+        from zdd_migrate.blocks.dual import reserve_dual
+
+        reserve_dual(draft, table)
+        return
     draft.syncs[table] = []
     draft.needs_release = True
 

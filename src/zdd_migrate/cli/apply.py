@@ -73,7 +73,10 @@ def command(
     left = f"; left: {', '.join(result.left)}" if result.left else ""
     click.echo(f"{phase} of {result.plan}: {verb} {steps}{before}{left}")
     for code in result.releases:
-        click.echo(f"now release the {code} code; contract comes when no old instance is left")
+        then = "contract comes when no old instance is left"
+        if result.left:
+            then = f"when no instance of the one before is left, run --phase {phase} again"
+        click.echo(f"now release the {code} code; {then}")
 
 
 class _Bar:

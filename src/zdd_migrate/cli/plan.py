@@ -104,6 +104,11 @@ def command(
         dual_write=sync == "application",
     )
     unplanned = bool(plan.questions or plan.refusals)
+    if format_ == "alembic" and plan.dual_writes:
+        raise InputError(
+            "--sync application waits for releases within a phase, which a revision cannot: plan it as "
+            "a directory (-o DIR) and run it with zdd-migrate apply"
+        )
     if format_ == "alembic" and not unplanned:
         click.echo(_as_revisions(plan, paths, output))
         return

@@ -8,6 +8,7 @@ from typing import Any
 from zdd_migrate.model.plan import (
     Alternative,
     Backfill,
+    DualWrite,
     Gate,
     Phase,
     Plan,
@@ -41,6 +42,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "notes": list(plan.notes),
         "alternatives": [alternative_to_json(one) for one in plan.alternatives],
         "search_path": list(plan.search_path),
+        "dual_writes": [dual_to_json(one) for one in plan.dual_writes],
         "leaves": [{"object": key, "what": what} for key, what in plan.leaves],
     }
 
@@ -48,6 +50,17 @@ def to_json(plan: Plan) -> dict[str, Any]:
 def alternative_to_json(one: Alternative) -> dict[str, Any]:
     """One way among several; sizes are null where nobody measured the table."""
     return {**asdict(one), "text": one.text}
+
+
+def dual_to_json(one: DualWrite) -> dict[str, Any]:
+    """What the code keeps in step itself: for each column, what it is of the other side's."""
+    return {
+        "table": list(one.table),
+        **{
+            side: [{"column": c, "type": t, "from": e} for c, t, e in columns]
+            for side, columns in (("old", one.old), ("new", one.new))
+        },
+    }
 
 
 def step_to_json(step: Step) -> dict[str, Any]:

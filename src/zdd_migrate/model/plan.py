@@ -125,6 +125,18 @@ class Law:
 
 
 @dataclass(frozen=True, slots=True)
+class DualWrite:
+    """Old and new columns of `table` that the code itself keeps in step until its last release.
+
+    Each is (column, type, SQL expression over the other side's columns).
+    """
+
+    table: QName
+    old: tuple[tuple[str, str, str], ...]
+    new: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to run, in which order, and how to get back.
 
@@ -152,6 +164,8 @@ class Plan:
     alternatives: tuple[Alternative, ...] = ()
     #: schemas that new code's connections look into first, from its release to the end of contract
     search_path: tuple[str, ...] = ()
+    #: what releases in between write twice, where no trigger does it
+    dual_writes: tuple[DualWrite, ...] = ()
     #: what undo cannot take back: (the object as the catalog comparison names it, what stays)
     leaves: tuple[tuple[str, str], ...] = ()
 

@@ -330,6 +330,16 @@ class AlterColumnType(Operation):
         from zdd_migrate.blocks.naming import own
         from zdd_migrate.blocks.twin import Twin, plan_twin
 
+        if draft.dual_write:
+            suffix = parse_type(self.type).base.split(" ")[0].rsplit(".")[-1]
+            draft.refuse(
+                f"{relation}.{self.column} keeps its name and changes its type: code that writes both "
+                "columns itself has no moment at which the one can take the other's name",
+                f"give it another name (ADD COLUMN {self.column}_{suffix} {self.type}, UPDATE "
+                f"{relation.name} SET {self.column}_{suffix} = …, DROP COLUMN {self.column}), or leave "
+                "--sync application out: a trigger does it",
+            )
+            return
         known = draft.twins.get((relation, self.column))
         given = self._conversions(draft, relation, column)
         if given is None:

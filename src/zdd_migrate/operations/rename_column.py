@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import rename_names
+from zdd_migrate.grammar.expressions import analyse, rename_names
 from zdd_migrate.model.alternative import Alternative
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
-from zdd_migrate.model.schema import Constraint, Index, Schema, Table
+from zdd_migrate.model.schema import Column, Constraint, Index, Schema, Table
 from zdd_migrate.operations.base import Operation, Situation, Target
 from zdd_migrate.operations.facts import cached_plans, column_gone, lock_tree, new_code_early, tree
 
@@ -103,6 +103,8 @@ class RenameColumn(Operation):
         if draft.via == "view":
             self._plan_view(draft, relation, table)
             return
+        if draft.dual_write and not self._dual_writable(draft, relation, table, column):
+            return
         _offer(draft, relation, self.column, self.to)
         draft.breaks_old = True
         twin = draft.twins.pop((relation, self.column), None)
@@ -116,7 +118,7 @@ class RenameColumn(Operation):
                 up=quote_ident(self.column),
                 down=quote_ident(self.to),
                 collation=column.collation,
-                keeps_old=True,
+                keeps_old=not draft.dual_write,
                 why=f"add {self.to} beside {self.column} and keep both in step",
             )
             _say_what_does_not_follow(draft, table, self.column, self.to)
@@ -124,6 +126,34 @@ class RenameColumn(Operation):
             down = rename_names(twin.down, {twin.new: quote_ident(self.to)})
             twin = replace(twin, new=self.to, final=self.to, down=down)
         plan_twin(draft, twin)
+
+    def _dual_writable(self, draft: Draft, relation: QName, table: Table, column: Column) -> bool:
+        """Whether a new column can take the old one's place: nothing but copies hangs on it."""
+        from zdd_migrate.operations.drop_column import DropColumn
+
+        key = table.primary_key
+        drop = DropColumn(relation=relation, column=self.column)
+        error = drop.effects(Situation(schema=draft.schema, pg=draft.pg)).error
+        reason = error.message if error is not None else ""
+        if key is not None and self.column in key.columns:
+            reason = (
+                f"{self.column} is in the primary key of {relation}, which no row can be without"
+            )
+        elif column.identity is not None or "nextval(" in (column.default or ""):
+            reason = f"the database numbers {self.column}, and would number both columns apart"
+        elif any(self.column in trigger.columns for trigger in table.triggers):
+            reason = f"a trigger of {relation} fires on UPDATE OF {self.column}"
+        elif any(
+            self.column in analyse(f"{p.using or ''} {p.with_check or ''}").names
+            for p in table.policies
+        ):
+            reason = f"a policy of {relation} reads {self.column}"
+        if reason:
+            draft.refuse(
+                f"where the code writes both columns itself, the old one is dropped in the end: {reason}",
+                "leave --sync application out: with a trigger the old column stays, under its new name",
+            )
+        return not reason
 
     def _plan_view(self, draft: Draft, relation: QName, table: Table) -> None:
         """A view shows the column under its new name; at contract it is renamed as it stands."""
@@ -145,7 +175,7 @@ def _offer(draft: Draft, table: QName, column: str, to: str) -> None:
     from zdd_migrate.blocks.next_view import why_not
 
     about = f"{table}.{column} → {to}"
-    view = draft.via == "view"
+    view, dual = draft.via == "view", draft.dual_write
     twice = "the value stored twice, a trigger"
     draft.alternatives.append(
         copying(
@@ -156,10 +186,25 @@ def _offer(draft: Draft, table: QName, column: str, to: str) -> None:
             via="copy",
             option="--via copy",
             what="a second column kept in step by a trigger: any client works with either name",
-            chosen=not view,
+            chosen=not view and not dual,
             each_write=twice,
         )
     )
+    if dual:
+        draft.alternatives.append(
+            copying(
+                draft,
+                table,
+                (column,),
+                about=about,
+                via="dual write",
+                option="--sync application",
+                what="a second column that the code writes itself; no trigger, every writer must do it",
+                chosen=True,
+                each_write="the value stored twice",
+                releases=3,
+            )
+        )
     if view or why_not(draft, table) is None:
         draft.alternatives.append(
             Alternative(

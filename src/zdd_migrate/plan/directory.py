@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from zdd_migrate.errors import InputError
-from zdd_migrate.formats.plan_json import KINDS
+from zdd_migrate.formats.plan_json import KINDS, dual_to_json
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import (
     Alternative,
     Backfill,
+    DualWrite,
     Gate,
     Law,
     Phase,
@@ -113,6 +114,9 @@ def _head(plan: Plan) -> dict[str, Any]:
         "notes": list(plan.notes),
         "alternatives": [asdict(one) for one in plan.alternatives],
         **({"search_path": list(plan.search_path)} if plan.search_path else {}),
+        **(
+            {"dual_writes": [dual_to_json(d) for d in plan.dual_writes]} if plan.dual_writes else {}
+        ),
         **({"leaves": [{"object": o, "what": w} for o, w in plan.leaves]} if plan.leaves else {}),
     }
 
@@ -251,8 +255,17 @@ def _plan(path: Path, head: dict[str, Any]) -> Plan:
         pg_version=head.get("pg_version"),
         alternatives=tuple(Alternative(**one) for one in head.get("alternatives") or ()),
         search_path=tuple(head.get("search_path") or ()),
+        dual_writes=tuple(_dual(one) for one in head.get("dual_writes") or ()),
         leaves=tuple((left["object"], left["what"]) for left in head.get("leaves") or ()),
     )
+
+
+def _dual(head: dict[str, Any]) -> DualWrite:
+    old, new = (
+        tuple((one["column"], one["type"], one["from"]) for one in head[side])
+        for side in ("old", "new")
+    )
+    return DualWrite(QName(*head["table"]), old, new)
 
 
 def _step(

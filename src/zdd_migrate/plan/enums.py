@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.dual import refuse_dual
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.blocks.twin import Twin, plan_twin
@@ -125,6 +126,8 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
     if rebuilt.planned:
         return
     rebuilt.planned = True
+    if refuse_dual(draft, f"the values of {rebuilt.name} under the old type and the new"):
+        return
     tables = {table for table, _, _ in rebuilt.moves}
     users = [
         (table.name, column.name)

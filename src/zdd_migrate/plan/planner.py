@@ -115,6 +115,7 @@ def make_plan(
         alternatives=tuple(draft.alternatives),
         leaves=tuple(draft.leaves.items()),
         search_path=tuple(draft.search_path),
+        dual_writes=tuple(draft.dual_writes),
     )
 
 

@@ -11,9 +11,15 @@ _WHO = {
     Phase.CONTRACT: "When no instance of the old code is left anywhere: no worker, no cron job.",
 }
 
+_DUAL_WHO = {
+    Phase.MIGRATE: "Begins with a release; the rows are filled while that code runs alone.",
+    Phase.SWITCH: "Two releases, one after the other; apply stops at each until it is run again.",
+}
+
 
 def readme(plan: Plan) -> str:
     """Markdown."""
+    who = {**_WHO, **_DUAL_WHO} if plan.dual_writes else _WHO
     lines = [
         f"# {plan.name}",
         "",
@@ -26,11 +32,14 @@ def readme(plan: Plan) -> str:
         "as a plan in phases, so that the code version that is still running never breaks.",
         "",
     ]
+    code = "old"
     for phase in Phase:
         steps = plan.steps.get(phase, ())
         if steps:
-            lines += [f"## {phase.number}. {phase.value}", "", _WHO[phase], ""]
-            lines += [f"- `{step.id}` {step.why}. {_back(step)}" for step in steps]
+            lines += [f"## {phase.number}. {phase.value}", "", who[phase], ""]
+            for step in steps:
+                lines.append(f"- `{step.id}` {step.why}. {_back(step, code)}")
+                code = step.code if isinstance(step, Release) else code
             lines += [
                 "",
                 f"    zdd-migrate apply . --phase {phase.value} --database URL{_approve(phase)}",
@@ -66,11 +75,12 @@ def _approve(phase: Phase) -> str:
     return " --approve" if phase is Phase.CONTRACT else ""
 
 
-def _back(step: Step) -> str:
+def _back(step: Step, before: str) -> str:
+    """The way back; `before` is the code that a release takes the place of."""
     if step.undo is None:
         return "**No way back.**"
     if isinstance(step, Release):
-        return "Back: release the old code again."
+        return f"Back: release the {before} code again{', then undo' if step.undo else ''}."
     if isinstance(step, Gate):
         return f"Goes on only when: {step.message}."
     if isinstance(step, Backfill):

@@ -12,7 +12,8 @@ from zdd_migrate.model.verdict import Rollback
 from zdd_migrate.postgres.compare import differences, snapshot
 from zdd_migrate.verify.bench import Bench
 from zdd_migrate.verify.code import Code
-from zdd_migrate.verify.laws import rows_lost
+from zdd_migrate.verify.dual import code_in, living
+from zdd_migrate.verify.laws import check_laws, rows_lost
 
 
 @dataclass(slots=True)
@@ -69,10 +70,15 @@ def _back(bench: Bench, saved: Saved) -> None:
         steps = [s for p, s in reversed(saved.done) if p in group]
         if not steps or failure:
             continue
-        living = "new" if Phase.CONTRACT in group else "old"
+        alive = "new" if Phase.CONTRACT in group else "old"
+        if bench.plan.dual_writes:
+            alive = living(group[0])
         label = f"{' and '.join(p.value for p in group)} undone"
-        step, failure = _undo(bench, saved, steps, living, label)
+        step, failure = _undo(bench, saved, steps, alive, label, group[0])
         _compare_end(bench, saved, group[-1])
+        if group[-1] is Phase.SWITCH and not failure:
+            # what new code wrote must have come back to where old code reads it
+            check_laws(bench, saved.database, Phase.MIGRATE)
     if not failure:
         bench.steady(
             saved.database,
@@ -100,7 +106,7 @@ def _back(bench: Bench, saved: Saved) -> None:
 def _groups(bench: Bench, saved: Saved) -> list[list[Phase]]:
     """Phases to undo together: on the longest way back one by one, else all that old code lives in."""
     phases = list(dict.fromkeys(p for p, step in reversed(saved.done) if step.undo))
-    if saved.phase is last_reversible(bench.plan):
+    if saved.phase is last_reversible(bench.plan) or bench.plan.dual_writes:
         return [[phase] for phase in phases]
     return [
         [phase for phase in phases if phase is Phase.CONTRACT],
@@ -121,15 +127,15 @@ def _compare_end(bench: Bench, saved: Saved, undone: Phase) -> None:
 
 
 def _undo(
-    bench: Bench, saved: Saved, steps: Sequence[Step], living: str, label: str
+    bench: Bench, saved: Saved, steps: Sequence[Step], alive: str, label: str, phase: Phase
 ) -> tuple[str | None, str]:
     """Undo steps while a code version works; gives the step that would not and what it said."""
     # the way back from the last phase passes through all the others: programs, which take
     # long to start, go along on that one; made-up statements on every one
     along = saved.code if saved.phase is last_reversible(bench.plan) else saved.code.without_given()
-    if living == "new" and bench.floor:
+    if alive == "new" and bench.floor and not bench.plan.dual_writes:
         along = along.with_new(bench.floor)
-    sessions = bench.open(saved.database, (living,), along)
+    sessions = bench.open(saved.database, (alive,), code_in(bench, phase, along))
     runner = bench.runner(saved.database, "zdd-migrate undo")
     longest = saved.phase is last_reversible(bench.plan)
     try:

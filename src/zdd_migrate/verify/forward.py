@@ -10,6 +10,7 @@ from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.postgres.compare import snapshot
 from zdd_migrate.verify.back import Saved, last_reversible, walk_back
 from zdd_migrate.verify.bench import Bench
+from zdd_migrate.verify.dual import code_in
 from zdd_migrate.verify.judge import STEPS_RUN
 from zdd_migrate.verify.laws import check_end, check_laws, check_ledgers, check_unharmed
 
@@ -64,7 +65,7 @@ def _last_phase(plan: Plan) -> Phase:
 
 def _steps(bench: Bench, database: str, phase: Phase, steps: Sequence[Step]) -> bool:
     """Run steps under load. False when one failed: nothing after it can be tried."""
-    sessions = bench.open(database, _DURING[phase], bench.code)
+    sessions = bench.open(database, _DURING[phase], code_in(bench, phase))
     runner = bench.runner(database, "zdd-migrate apply")
     failed: LawResult | None = None
     try:
@@ -94,7 +95,7 @@ def _after(bench: Bench, database: str, phase: Phase) -> None:
     if phase is _last_phase(bench.plan) and not bench.plan.steps.get(Phase.SWITCH):
         names = ("old", "new")  # nothing waits for a release: both live from here on
     for name in names:
-        bench.steady(database, phase.value, name, expected=True, code=bench.code)
+        bench.steady(database, phase.value, name, expected=True, code=code_in(bench, phase))
     if phase is Phase.CONTRACT and (bench.plan.breaks_old or not bench.plan.restricts_old):
         # where old code is merely restricted, whether it fails depends on what it writes
         bench.steady(
@@ -103,3 +104,7 @@ def _after(bench: Bench, database: str, phase: Phase) -> None:
     check_laws(bench, database, phase)
     check_ledgers(bench, database, phase.value)
     check_unharmed(bench, database, phase.value)
+    if phase is Phase.SWITCH and bench.plan.dual_writes:
+        # the last release writes the new shape alone, so it comes after what must hold of both
+        bench.steady(database, phase.value, "new", expected=True, code=bench.code)
+        bench.steady(database, phase.value, "new", expected=True, code=code_in(bench, phase))

@@ -53,6 +53,11 @@ class Shape:
     #: the name that statements reach it by, where that is not its own: a view in the search path
     reached: QName | None = None
 
+    #: columns of the other shape that this code writes too: (column, SQL for it over this shape's)
+    mirror: tuple[tuple[str, str], ...] = ()
+    #: the columns that those are computed from: always given
+    sources: frozenset[str] = frozenset()
+
     @property
     def sql(self) -> str:
         """The name that statements reach it by, quoted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.grammar.expressions import rename_names
 from zdd_migrate.verify.shapes import Conflict, Shape
 
 
@@ -27,11 +28,27 @@ def explicit(shape: Shape) -> str:
 
 def insert(shape: Shape, columns: Sequence[str]) -> str:
     """A row, giving back its key and what was written, as text."""
-    marks = ", ".join(["%s"] * len(columns))
+    return f"{_inserting(shape, columns)} RETURNING {_texts(returned(shape, columns))}"
+
+
+def _inserting(shape: Shape, columns: Sequence[str]) -> str:
+    """INSERT with a row of parameters; what is written twice is computed from them."""
+    if not shape.mirror:
+        marks = ", ".join(["%s"] * len(columns))
+        return f"INSERT INTO {shape.sql} ({_names(columns)}) VALUES ({marks})"
+    types = {c.name: c.type for c in shape.columns}
+    given = ", ".join(f"%s::{types[c]} AS {quote_ident(c)}" for c in columns)
+    more = "".join(f", {quote_ident(c)}" for c, _ in shape.mirror)
+    computed = "".join(f", {_doubled(e)}" for _, e in shape.mirror)
+    row = quote_ident(shape.name.name)
     return (
-        f"INSERT INTO {shape.sql} ({_names(columns)}) VALUES ({marks}) "
-        f"RETURNING {_texts(returned(shape, columns))}"
+        f"INSERT INTO {shape.sql} ({_names(columns)}{more}) "
+        f"SELECT {_names(columns)}{computed} FROM (SELECT {given}) AS {row}"
     )
+
+
+def _doubled(expression: str) -> str:
+    return expression.replace("%", "%%")
 
 
 def returned(shape: Shape, columns: Iterable[str]) -> list[str]:
@@ -41,9 +58,25 @@ def returned(shape: Shape, columns: Iterable[str]) -> list[str]:
 
 def update(shape: Shape, columns: Sequence[str], *, star: bool = False) -> str:
     """Columns of the row with this key; `star` gives all of it back."""
-    sets = ", ".join(f"{quote_ident(c)} = %s" for c in columns)
+    types = {c.name: c.type for c in shape.columns}
+    given = {c: f"%s::{types[c]}" for c in columns if c in shape.sources}
+    sets = ", ".join(
+        [
+            *(f"{quote_ident(c)} = %s" for c in columns),
+            # two statements in one transaction would do as well: what counts is that both are written
+            *(
+                f"{quote_ident(c)} = {rename_names(_doubled(e), given)}"
+                for c, e in (shape.mirror if given else ())
+            ),
+        ]
+    )
     ending = " RETURNING *" if star else ""
     return f"UPDATE {shape.sql} SET {sets} WHERE {_where(shape)}{ending}"
+
+
+def times(shape: Shape, column: str) -> int:
+    """How often `update` of one column takes its value: once more wherever it is written twice."""
+    return update(shape, [column]).count("%s") - len(shape.key)
 
 
 def read(shape: Shape, columns: Sequence[str], *, locking: bool = False, also: str = "") -> str:
@@ -62,10 +95,10 @@ def delete(shape: Shape) -> str:
 def upsert(shape: Shape, columns: Sequence[str], conflict: Conflict) -> str:
     """Insert, or update the row that has the same unique key."""
     rest = [c for c in columns if c not in conflict.columns and c not in shape.key]
-    sets = ", ".join(f"{quote_ident(c)} = excluded.{quote_ident(c)}" for c in rest)
-    marks = ", ".join(["%s"] * len(columns))
+    twice = [c for c, _ in shape.mirror]
+    sets = ", ".join(f"{quote_ident(c)} = excluded.{quote_ident(c)}" for c in (*rest, *twice))
     return (
-        f"INSERT INTO {shape.sql} ({_names(columns)}) VALUES ({marks}) "
+        f"{_inserting(shape, columns)} "
         f"ON CONFLICT {conflict.target} DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
     )
 

@@ -181,9 +181,10 @@ class Writer:
                     column = self._plain_column(shape)
                     if column is not None:
                         keys = [done[0][k] for k in shape.key]
-                        self._execute(statements.read(shape, shape.key, locking=True), keys)
                         value = sample.get(column)
-                        self._execute(statements.update(shape, [column]), [value, *keys])
+                        self._execute(statements.read(shape, shape.key, locking=True), keys)
+                        given = [value] * statements.times(shape, column)
+                        self._execute(statements.update(shape, [column]), [*given, *keys])
                         done[0][column] = value
             except psycopg.Error as error:
                 if self.connection.closed:
@@ -229,7 +230,7 @@ class Writer:
     def _update_one(self, shape: Shape, row: Row, name: str, value: str | None) -> None:
         """One column, and in the record what the server made of it."""
         statement = statements.update(shape, [name], star=self.random.random() < 0.5)
-        values = [value, *self._key(shape, row)]
+        values = [value] * statements.times(shape, name) + self._key(shape, row)
         self.under_way = [(shape, row)] if shape.key else []
         if self._retrying(lambda: self._execute(statement, values)) and shape.key:
             # as the server prints it; not what was written is found by `_read_back`
@@ -260,7 +261,8 @@ class Writer:
         if column is None or not shape.key:
             self._query(statements.select_star(shape), [])
             return
-        values = [sample.get(column), *self._key(shape, sample)]
+        given = [sample.get(column)] * statements.times(shape, column)
+        values = [*given, *self._key(shape, sample)]
         self._retrying(lambda: self._execute(statements.update(shape, [column]), values))
 
     def _read_back(self, shape: Shape, row: Row) -> None:
@@ -333,7 +335,7 @@ class Writer:
         for column in shape.columns:
             if column.name in shape.omit:
                 continue
-            may_omit = column.name not in shape.vary and column.name not in shape.checked
+            may_omit = column.name not in {*shape.vary, *shape.checked, *shape.sources}
             if column.default is not None and may_omit and self.random.random() < 0.3:
                 continue
             value = sample.get(column.name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Protocol
 
 import psycopg
@@ -86,7 +87,8 @@ class Synthetic:
     writers: int = 2
     depth: str = "synthetic"
     ignored: frozenset[tuple[str, str]] = frozenset()
-    _opened: int = 0
+    #: shared with its variants and branches: no two sessions ever make up the same rows
+    _opened: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
     def has_work(self) -> bool:
@@ -103,8 +105,7 @@ class Synthetic:
 
     def open(self, server: Server, database: str, crew: Crew) -> SyntheticSession:
         """Open as many connections as there are writers, each in a process of its own."""
-        self._opened += 1
-        seed = self._opened * 10 + (5 if self.name == "new" else 0)
+        seed = next(self._opened) * 10 + (5 if self.name == "new" else 0)
         return SyntheticSession(self, server, database, crew, seed)
 
 
