@@ -189,7 +189,7 @@ def test_a_worker_that_dies_makes_the_trial_unclear(
     session = opened(version, pg_server, shop_database, crew)
     dead = session.workers[0].pid
     os.kill(dead, signal.SIGKILL)
-    session.workers[0].process.wait()
+    until("the end of the worker", lambda: session.workers[0].ended)
     session.stop()
     seen = session.take()
     session.close()
@@ -210,8 +210,8 @@ def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:
     work.write_text("def make(job, report): raise ValueError('nothing to do')\n")
     program = (
         "import sys, time\n"
-        "from zdd_migrate.verify.workers import Kind, Worker\n"
-        f"print(Worker(Kind({str(work)!r})).pid, flush=True)\n"
+        "from zdd_migrate.verify.workers import Kind, Nursery, Worker\n"
+        f"print(Worker(Nursery(Kind({str(work)!r}))).pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     parent = subprocess.Popen(

@@ -156,9 +156,18 @@ class Server:
         finally:
             self.drop_database(name)
 
-    def drop_made(self) -> None:
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Drop at the end of a block what was made in it: autovacuum visits every database."""
+        before = frozenset(self._made)
+        try:
+            yield
+        finally:
+            self.drop_made(but=before)
+
+    def drop_made(self, but: frozenset[str] = frozenset()) -> None:
         """Drop every database of ours that is left."""
-        for name in list(self._made):
+        for name in [made for made in self._made if made not in but]:
             try:
                 self.drop_database(name)
             except (psycopg.Error, EnvironmentFailedError):

@@ -42,6 +42,7 @@ def check_unharmed(bench: Bench, database: str, phase: str) -> None:
         return
     shapes = bench.stage.new if phase == Phase.CONTRACT.value else bench.stage.old
     still = bench.stage.moved | bench.stage.restless
+    filled = bench.filled
     gone = changed = 0
     example = ""
     with bench.server.connect(database) as connection:
@@ -61,7 +62,7 @@ def check_unharmed(bench: Bench, database: str, phase: str) -> None:
                     example = example or f"{shape.name} {key} is gone"
                     continue
                 kept = {c: v for c, v in row.items() if (shape.name, c) not in still}
-                wrong = differences_of(shape.name, kept, found, shape, bench.filled)
+                wrong = differences_of(shape.name, kept, found, shape, filled)
                 changed += bool(wrong)
                 example = example or wrong
     if bench.stage.baseline:

@@ -55,7 +55,7 @@ class Asker:
         """Close the connection."""
         self.connection.close()
 
-    def round(self) -> bool:
+    def round(self, *, steady: bool = False) -> bool:
         """Every query once; False when there is no server to talk to any more."""
         self.rounds += 1
         for number, query in enumerate(self.queries):

@@ -27,7 +27,7 @@ Row = dict[str, str | None]
 #: retried by any careful application: deadlock, serialization failure
 _RETRIED = ("40P01", "40001")
 STATEMENT_TIMEOUT_MS = 20_000
-#: how long a long transaction stays open after its first write
+#: how long a long transaction stays open after its first write, while steps run
 _HOLD_S = 0.15
 _LONG_EVERY = 4
 
@@ -109,10 +109,14 @@ class Writer:
         """Close the connection."""
         self.connection.close()
 
-    def round(self) -> bool:
-        """One round over all tables; False when there is no server to talk to any more."""
+    def round(self, *, steady: bool = False) -> bool:
+        """One round over all tables; False when there is no server to talk to any more.
+
+        Where nothing changes meanwhile (`steady`), no transaction stays open for longer than it
+        takes: nobody is there whom it could meet.
+        """
         try:
-            self._round()
+            self._round(0.0 if steady else _HOLD_S)
         except LostConnectionError:
             for shape, row in self.under_way:
                 self._record("doubt", shape, row)
@@ -133,9 +137,11 @@ class Writer:
         self.report.failed("08006", "the server is gone", "")
         return False
 
-    def _round(self) -> None:
+    def _round(self, hold_s: float) -> None:
         self.rounds += 1
-        for shape in self.shapes:
+        long = self.rounds % _LONG_EVERY == 2
+        held = self.rounds // _LONG_EVERY % len(self.shapes) if long and self.shapes else -1
+        for number, shape in enumerate(self.shapes):
             sample = self._sample(shape)
             if sample is None:
                 if not shape.insertable or not self._any(shape):
@@ -144,8 +150,8 @@ class Writer:
             if not self.transactions:
                 self._autocommit(shape, sample)
             else:
-                hold = _HOLD_S if self.rounds % _LONG_EVERY == 2 else 0.0
-                self._in_transaction(shape, sample, hold)
+                # one table's at a time, in turn: a round is soon over, and all come to be held
+                self._in_transaction(shape, sample, hold_s if number == held else 0.0)
 
     # -- kinds of work -----------------------------------------------------------------------
 

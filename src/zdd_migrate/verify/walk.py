@@ -47,7 +47,7 @@ def verify_plan(
     plan = replace(plan, laws=(*plan.laws, *laws))
 
     def walk() -> Bench:
-        with Crew() as crew:
+        with server.cleared(), Crew() as crew:
             bench = _bench(
                 crew, plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
             )
@@ -81,7 +81,7 @@ def verify_migration(
     plan = Plan("migration", "", {}, sources=tuple(sources), laws=tuple(laws))
 
     def walk() -> Bench:
-        with Crew() as crew:
+        with server.cleared(), Crew() as crew:
             bench = _bench(
                 crew, plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
             )

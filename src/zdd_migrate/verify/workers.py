@@ -1,4 +1,4 @@
-"""Worker processes: started once, given one piece of work after another, always stopped."""
+"""Worker processes: forked once, given one piece of work after another, always stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import queue
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -49,16 +50,68 @@ class Kind:
             found["PYTHONPATH"] = os.pathsep.join(filter(None, (found.get("PYTHONPATH"), ours)))
         return found
 
-    def argv(self) -> list[str]:
-        """The command."""
-        return [self.python, str(_LOOP), self.work]
+    def argv(self, descriptor: int) -> list[str]:
+        """The command that forks workers for whoever asks through a descriptor."""
+        return [self.python, str(_LOOP), str(descriptor), self.work]
+
+
+class Nursery:
+    """The process of a kind that workers are forked from: what they import is imported once."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._asking, asked = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                kind.argv(asked.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                cwd=kind.directory,
+                env=kind.variables(),
+                pass_fds=(asked.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._asking.close()
+            self._stderr.close()
+            raise InputError(f"{kind.python} does not start: {error.strerror}") from None
+        finally:
+            asked.close()
+
+    @property
+    def there(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """What it wrote last: why it has ended."""
+        return _last_line(self._stderr)
+
+    def fork(self, given: Sequence[int]) -> None:
+        """Have a worker of these standard descriptors; where none comes, they are closed."""
+        with suppress(OSError):
+            socket.send_fds(self._asking, [b"1"], given)
+
+    def end(self) -> None:
+        """End it; its workers have ended."""
+        self._asking.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stderr.close()
 
 
 class Worker:
     """One process. `recorder` gets what it reports while it works for a session."""
 
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
+    def __init__(self, nursery: Nursery) -> None:
+        self.kind = nursery.kind
+        self._nursery = nursery
         self.recorder: Recorder | None = None
         #: what its connection to the database is called there
         self.client = ""
@@ -69,26 +122,28 @@ class Worker:
         self._replies: queue.SimpleQueue[tuple[str, str | None] | None] = queue.SimpleQueue()
         #: answers that came while another was waited for: work that ended by itself
         self._early: dict[str, str | None] = {}
+        #: of the process, once it has told it; 0 when it ended before
+        self._pid = 0
+        self._known = threading.Event()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        try:
-            self.process = subprocess.Popen(
-                kind.argv(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                cwd=kind.directory,
-                env=kind.variables(),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise InputError(f"{kind.python} does not start: {error.strerror}") from None
+        orders, self._orders = os.pipe()
+        self._reports, reports = os.pipe()
+        nursery.fork((orders, reports, self._stderr.fileno()))
+        os.close(orders)
+        os.close(reports)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     @property
     def pid(self) -> int:
-        """Of the process."""
-        return self.process.pid
+        """Of the process, 0 where it never came to be."""
+        self._known.wait(_ORDER_SECONDS)
+        return self._pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nobody who could answer."""
+        return not self._reader.is_alive()
 
     @property
     def statements(self) -> list[str]:
@@ -102,10 +157,10 @@ class Worker:
 
     def tell(self, do: str, **fields: Any) -> None:
         """Give an order."""
-        assert self.process.stdin is not None
+        order = (json.dumps({"do": do, **fields}) + "\n").encode()
         try:
-            self.process.stdin.write((json.dumps({"do": do, **fields}) + "\n").encode())
-            self.process.stdin.flush()
+            while order:
+                order = order[os.write(self._orders, order) :]
         except OSError:
             self._gone()
 
@@ -125,14 +180,14 @@ class Worker:
 
     def _gone(self, why: str = "a worker process ended by itself") -> NoReturn:
         self.broken = True
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        raise WorkerGoneError(f"{why}{': ' + lines[-1] if lines else ''}")
+        said = _last_line(self._stderr) or self._nursery.said
+        raise WorkerGoneError(f"{why}{': ' + said if said else ''}")
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._take_in(json.loads(line))
+        with os.fdopen(self._reports, "rb") as reports:
+            for line in reports:
+                self._take_in(json.loads(line))
+        self._known.set()
         self._replies.put(None)
 
     def _take_in(self, event: list[Any]) -> None:
@@ -144,6 +199,9 @@ class Worker:
             self._numbered[rest[0]] = rest[1]
         elif kind == "note":
             self.notes[rest[0]] = None
+        elif kind == "pid":
+            self._pid = rest[0]
+            self._known.set()
         elif recorder is None:
             return
         elif kind == "ran":
@@ -165,19 +223,19 @@ class Worker:
 
     def end(self) -> None:
         """Close its standard input, which ends it; kill its group when it does not."""
-        with suppress(OSError):
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-        try:
-            self.process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        os.close(self._orders)
         self._reader.join(timeout=2)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        if self._reader.is_alive() and self._pid:
+            with suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            self._reader.join(timeout=2)
         self._stderr.close()
+
+
+def _last_line(written: IO[bytes]) -> str:
+    written.seek(0)
+    lines = written.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 @dataclass(slots=True)
@@ -185,6 +243,7 @@ class Crew:
     """All worker processes of one verification. Those that are free are used again."""
 
     _workers: list[Worker] = field(default_factory=list)
+    _nurseries: dict[Kind, Nursery] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _directory: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="zdd-crew-")
@@ -196,6 +255,8 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.end()
+        for nursery in self._nurseries.values():
+            nursery.end()
         self._directory.cleanup()
 
     def ledger(self, name: str) -> Ledger:
@@ -209,7 +270,12 @@ class Crew:
                 if worker.kind == kind and not worker.busy and not worker.broken:
                     worker.busy = True
                     return worker
-            worker = Worker(kind)
+            nursery = self._nurseries.get(kind)
+            if nursery is None or not nursery.there:
+                if nursery is not None:
+                    nursery.end()
+                nursery = self._nurseries[kind] = Nursery(kind)
+            worker = Worker(nursery)
             worker.busy = True
             self._workers.append(worker)
             return worker

@@ -1,23 +1,30 @@
-"""A worker process: takes orders on standard input, reports on standard output, line by line.
+"""Worker processes: each takes orders on standard input, reports on standard output, line by line.
+
+`loop.py FD WORK` loads what is to be worked at once, and then forks a worker whenever it is sent
+three descriptors through the socket FD: a worker's standard input, output and error.
 
 Standard library only, so that it runs in any environment that has a Python. What it works at is
 loaded by name or by file: a module with `make(job, report)`, whose result has `round()` and
-`close()`. It ends when its standard input does, so it never outlives who started it.
+`close()`; a round is `steady` where nothing changes while it lasts. A worker ends when its standard
+input does, and the one that forks when its socket does, so that none outlives who started it.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import json
 import os
 import queue
+import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 #: between two rounds, so that the load leaves the processor to the real programs beside it
 BREATH_S = 0.02
@@ -96,7 +103,8 @@ class _Loop:
         self.stopping = threading.Event()
         self.orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-    def listen(self) -> None:
+    def listen(self) -> NoReturn:
+        self.report.send("pid", os.getpid())
         threading.Thread(target=self._obey, daemon=True).start()
         for line in sys.stdin:
             order = json.loads(line)
@@ -124,7 +132,7 @@ class _Loop:
         self.work = self.module.make(order["job"], self.report)
 
     def _round(self, _order: dict[str, Any]) -> None:
-        self.work.round()
+        self.work.round(steady=True)
 
     def _start(self, _order: dict[str, Any]) -> None:
         self.stopping.clear()
@@ -154,14 +162,42 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def main(name: str) -> None:
-    """Work at what the module of that name (or file) makes. Reports go where stdout went."""
-    out = os.dup(1)
-    os.dup2(2, 1)  # whatever the code under test prints is no report
+def main(descriptor: int, name: str) -> None:
+    """Load the module of that name (or file), and fork a worker whenever one is asked for."""
     here = Path(__file__).resolve().parent  # not a place to import from: its names are common
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != here]
-    _Loop(_load(name), out).listen()
+    module = _load(name)
+    gc.freeze()
+    asked = socket.socket(fileno=descriptor)
+    while True:
+        asking, given, _, _ = socket.recv_fds(asked, 1, 3)
+        _reap(os.WNOHANG if asking else 0)
+        if not asking:
+            return
+        if os.fork() == 0:
+            asked.close()
+            _work(module, given)
+        for fd in given:
+            os.close(fd)
+
+
+def _work(module: ModuleType, given: list[int]) -> NoReturn:
+    """Be a worker. Reports go where stdout goes; whatever the code under test prints is none."""
+    os.setsid()
+    for fd, standard in zip(given, (0, 1, 2), strict=True):
+        os.dup2(fd, standard)
+        os.close(fd)
+    out = os.dup(1)
+    os.dup2(2, 1)
+    _Loop(module, out).listen()
+
+
+def _reap(flags: int) -> None:
+    """Let workers go that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, flags)[0]:
+            pass
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(int(sys.argv[1]), sys.argv[2])

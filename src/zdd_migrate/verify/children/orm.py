@@ -89,7 +89,7 @@ class Work:
     def _after(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         self.report.ran(time.monotonic() - self.started.pop(), statement)
 
-    def round(self) -> bool:
+    def round(self, *, steady: bool = False) -> bool:
         """Every model once."""
         for mapper in self.mappers:
             with self._told():
