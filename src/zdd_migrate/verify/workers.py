@@ -209,7 +209,7 @@ class Worker:
                 rest[1],
                 self._numbered[rest[0]],
                 ended=rest[2],
-                worker=self.pid,
+                worker=self._pid,
                 client=self.client,
             )
         elif kind == "failed":
