@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -277,12 +279,23 @@ def test_models_that_cannot_be_imported_are_bad_input(
             plain(pg_server, old=old)
 
 
-PROGRAM = """
-import os, sys, psycopg
-with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as c:
-    try: c.execute("SELECT %s FROM users LIMIT 1")
-    except psycopg.Error: sys.exit(1)
-"""
+def example(heading: str) -> dict[str, str]:
+    """The files that the documentation shows below a heading, by name."""
+    text = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
+    start = text.index(f"### {heading}\n")
+    end = re.compile(r"^##+ ", re.MULTILINE).search(text, start + 5)
+    section = text[start : end.start() if end else len(text)]
+    files = {}
+    for kind, body in re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+        named = re.match(r"(?:#|--) (\S+)\n", body)
+        files[named[1] if named else f"zdd-migrate.{kind}"] = body
+    return files
+
+
+def example_settings(heading: str, name: str) -> Settings:
+    """What the documentation configures there for a version."""
+    table = tomllib.loads(example(heading)["zdd-migrate.toml"])
+    return settings(name, (), table["versions"][name])
 
 
 def git(directory: Path, *arguments: str) -> None:
@@ -300,19 +313,20 @@ def git(directory: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A program in two revisions: v1 reads user_name, v2 username; each is set up by a script."""
+    """A Django app in two revisions: v1 reads user_name, v2 username; each is set up by a script."""
     directory = tmp_path / "repo"
-    (directory / "app").mkdir(parents=True)
+    (directory / "app" / "shop").mkdir(parents=True)
     git(directory, "init")
     for revision, column in (("v1", "user_name"), ("v2", "username")):
-        (directory / "app" / "use.py").write_text(
-            f"import pathlib; assert pathlib.Path('made').read_text() == {revision!r}\n"
-            + PROGRAM % column
-        )
+        for name, text in example("A Django app").items():
+            (directory / "app" / name).write_text(text.replace("user_name", column))
         (directory / "app" / "make.py").write_text(
             f"import pathlib; pathlib.Path('made').write_text({revision!r})\n"
         )
-        (directory / "app" / "shop_models.py").write_text(MODELS.replace("{name}", column))
+        (directory / "app" / "tables.py").write_text(
+            f"import pathlib; assert pathlib.Path('made').read_text() == {revision!r}\n"
+            + MODELS.replace("{name}", column)
+        )
         git(directory, "add", ".")
         git(directory, "commit", "-m", revision)
         git(directory, "tag", revision)
@@ -330,26 +344,28 @@ def worktrees(repository: Path) -> int:
     return len(done.stdout.strip().splitlines()) - 1
 
 
-def test_programs_and_models_of_two_revisions(repository: Path, pg_server: Server) -> None:
-    """Each in a worktree, set up there; gone afterwards."""
+def test_a_django_app_and_models_of_two_revisions(repository: Path, pg_server: Server) -> None:
+    """As documented; each in a worktree, set up there; gone afterwards."""
     with ExitStack() as stack:
         code = {}
-        for name, revision in (("old", "v1"), ("new", "v2")):
-            wanted = Settings(
-                revision=revision,
+        for name in ("old", "new"):
+            wanted = replace(
+                example_settings("A Django app", name),
                 directory="app",
                 setup="python make.py",
-                command="python use.py",
-                models="shop_models:Base",
+                models="tables:Base" if name == "old" else None,
             )
             code[name] = versions(name, wanted, repository, stack)
         during = worktrees(repository)
         verdict = planned(pg_server, code["old"], code["new"])
     labels = {t.code for t in verdict.trials}
+    after = of(verdict, "old command", "contract")
 
     assert verdict.judgement is Judgement.PASS, explain(verdict)
-    assert {"old command", "new command", "old models", "new models"} <= labels
-    assert [t.outcome for t in of(verdict, "old command", "contract")] == ["breaks"]
+    assert {"old command", "new command", "old models"} <= labels
+    assert [t.outcome for t in after] == ["breaks"]
+    assert [e.sqlstate for e in after[0].errors] == ["42703"]
+    assert after[0].errors[0].statement.startswith('INSERT INTO "users" ("email"')
     assert during == 2
     assert worktrees(repository) == 0
 
@@ -464,17 +480,16 @@ def test_a_script_for_psql_is_a_program(
     psql = shutil.which("psql")
     if psql is None:
         pytest.skip("no psql here")
-    (tmp_path / "smoke.sql").write_text("SELECT user_name FROM users LIMIT 1;\n")
-    wanted = Settings(command="psql -q -v ON_ERROR_STOP=1 -f smoke.sql")
+    (tmp_path / "smoke.sql").write_text(example("A script for psql")["smoke.sql"])
+    wanted = example_settings("A script for psql", "old")
     old = versions("old", wanted, tmp_path, stack)
 
     verdict = plain(pg_server, old=old)
     errors = [e for t in of(verdict, "old command", "migration") for e in t.errors]
 
     assert [t.outcome for t in of(verdict, "old command", "start")] == ["works"]
-    assert [(e.sqlstate, e.statement) for e in errors] == [
-        ("42703", "SELECT user_name FROM users LIMIT 1;")
-    ]
+    assert [e.sqlstate for e in errors] == ["42703"]
+    assert errors[0].statement.startswith("INSERT INTO users (email, user_name)")
 
 
 def running(directory: str, mark: str) -> list[int]:
