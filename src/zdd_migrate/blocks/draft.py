@@ -101,6 +101,8 @@ class Draft:
     accounted: set[int] = field(default_factory=set)
     #: columns that a trigger fills already
     filled: set[tuple[QName, str]] = field(default_factory=set)
+    #: columns with a default of ours until contract
+    lent_defaults: set[tuple[QName, str]] = field(default_factory=set)
     _staying: set[int] = field(default_factory=set)
     _last: dict[Phase, list[_Later]] = field(default_factory=lambda: {phase: [] for phase in Phase})
     _steps: dict[Phase, list[Step | _Later]] = field(

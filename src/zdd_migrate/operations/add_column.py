@@ -7,6 +7,7 @@ identity, a stored generated column, a domain with constraints.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -226,13 +227,49 @@ class AddColumn(Operation):
         elif d.not_null and d.default is None:
             self._plan_required(draft, relation)
         elif d.default is None and (value := self._said(draft, relation)) is not None:
-            from zdd_migrate.blocks.fill import plan_filled
-
-            bare = self._bare(default=False, not_null=False)
-            plan_filled(draft, relation, self.column, value, add=bare, required=False)
+            self._plan_filled(draft, relation, value)
         else:
             self._plan_instant(draft, relation, self._bare(default=True, not_null=True))
         self.plan_constraints(draft, relation, Phase.EXPAND)
+
+    def _plan_filled(self, draft: Draft, relation: QName, value: str) -> None:
+        """A nullable column with a value for the rows that are there and for those of old code."""
+        from zdd_migrate.blocks.fill import plan_filled
+
+        bare = self._bare(default=False, not_null=False)
+        if analyse(value).names or re.search(r"\bselect\b", value, re.IGNORECASE):
+            plan_filled(
+                draft, relation, self.column, value, add=bare, optional=self.definition.type
+            )
+            return
+        # a default fills exactly those rows that do not name the column: no trigger is needed
+        draft.filled.add((relation, self.column))
+        draft.lent_defaults.add((relation, self.column))
+        name, column = draft.sql_name(relation), quote_ident(self.column)
+        default = f"ALTER TABLE {name} ALTER COLUMN {column} SET DEFAULT {value}"
+        if volatility(value, draft.schema)[0] == "volatile":
+            self._plan_instant(draft, relation, bare, default)
+            draft.backfill(
+                relation,
+                [(self.column, value)],
+                f"{column} IS NULL",
+                why=f"give every row a {self.column} of its own, in batches",
+            )
+        else:
+            self._plan_instant(draft, relation, f"{bare} DEFAULT {value}")
+        draft.needs_release = True
+        draft.sql(
+            Phase.CONTRACT,
+            f"ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT",
+            undo=default,
+            why=f"old code, which leaves {self.column} out, is gone",
+            lock=LockMode.ACCESS_EXCLUSIVE,
+            relation=relation,
+        )
+        draft.note(
+            f"until contract a row that is inserted without {relation.name}.{self.column} gets {value}, "
+            "whoever inserts it; a NULL that is given stays"
+        )
 
     def clause(self) -> str:
         """The ADD COLUMN clause without default, NOT NULL and constraints."""

@@ -77,6 +77,9 @@ class SetDefault(Operation):
         if twin is not None and not twin.keeps_old:
             draft.note(f"the default of {relation}.{self.column} comes with its type, at contract")
             return
+        lent = (relation, self.column) in draft.lent_defaults
+        if lent and self.default is None:
+            return  # it goes at contract by itself
         needed = self.default is None and known.not_null and known.default is not None
         draft.restricts_old = draft.restricts_old or needed
         head = (
@@ -84,7 +87,7 @@ class SetDefault(Operation):
             f"{quote_ident(draft.column(relation, self.column))}"
         )
         draft.sql(
-            Phase.CONTRACT if needed else Phase.EXPAND,
+            Phase.CONTRACT if needed or lent else Phase.EXPAND,
             f"{head} {_clause(self.default)}",
             undo=f"{head} {_clause(known.default)}",
             why=f"change what a row gets that leaves {self.column} out",
