@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from zdd_migrate.errors import EnvironmentFailedError, InputError
+from zdd_migrate.postgres import archives, binaries
 from zdd_migrate.postgres.catalog import read_schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.data import fill
@@ -102,14 +106,53 @@ def test_the_same_seed_gives_the_same_rows(pg_server: Server) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+#: what real histories ask of their texts
+PATTERNS = (
+    "x ~ '^[A-Z]{2}[0-9]{4}$'",
+    "x ~* '^([A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9])$' AND length(x) <= 50",
+    "x ~* '^([^\\s/._-]|[^\\s/._-].*[^\\s/._-])$'",
+    "x ~* '^https?://.+'",
+    "x ~ '^[a-z0-9][a-z0-9:-]{0,48}[a-z0-9]$'",
+    "x ~* '^[A-F0-9]{64}$'",
+    "x ~ '^\\d{4}-(0[1-9]|1[0-2])-\\d\\d$'",
+    "x ~ '^[[:alpha:]_][[:alnum:]_]{2,}$'",
+    "x ~ '^#(?:[0-9a-f]{3}){1,2}\\Z'",
+    "x LIKE 'cus\\_%'",
+    "char_length(x) = 12",
+    "length(x) BETWEEN 8 AND 40 AND x <> ''",
+)
+
+
+def test_texts_match_what_their_checks_ask(connection: psycopg.Connection) -> None:
+    """Of columns, of unique ones, and of domains; as many as are wanted."""
+    for n, check in enumerate(PATTERNS):
+        value = check.replace("x", "VALUE", 1).replace("(x)", "(VALUE)").replace("x <>", "VALUE <>")
+        connection.execute(
+            f"CREATE DOMAIN d{n} AS varchar(80) CHECK ({value});"
+            f"CREATE TABLE t{n} (x varchar(80) UNIQUE NOT NULL CHECK ({check}), y d{n} NOT NULL)".encode()
+        )
+    schema = read_schema(connection)
+
+    notes = fill(connection, schema, list(schema.tables), 600)
+    counts = {
+        check: one(connection, f"SELECT count(*) FROM t{n}") for n, check in enumerate(PATTERNS)
+    }
+    several = one(connection, "SELECT count(DISTINCT y) FROM t0")
+
+    assert notes == []
+    assert set(counts.values()) == {600}, counts
+    assert several > 50
+
+
 def test_what_cannot_be_made_up_is_said(connection: psycopg.Connection) -> None:
     """With what to do about it."""
-    connection.execute("CREATE TABLE t (code text NOT NULL CHECK (code ~ '^[A-Z]{3}-[0-9]{7}$'))")
+    connection.execute("CREATE TABLE t (code text NOT NULL CHECK (code ~ '^(?!x)(a+)-\\1b[0-9]$'))")
     schema = read_schema(connection)
 
     (note,) = fill(connection, schema, list(schema.tables), 100)
 
     assert "no rows could be made up for public.t" in note
+    assert "code must match '^(?!x)(a+)-\\1b[0-9]$', and (?! looks around" in note
     assert "--seed" in note
 
 
@@ -118,7 +161,10 @@ def test_wild_values_are_left_out_where_the_migration_cannot_take_them(pg_server
     from zdd_migrate.verify.stage import set_up
     from zdd_migrate.verify.workers import Crew
 
-    schema = "CREATE TABLE t (id bigserial PRIMARY KEY, n int, kept int)"
+    schema = (
+        "CREATE TABLE t (id bigserial PRIMARY KEY, n int, kept int, "
+        "code char(6) UNIQUE NOT NULL CHECK (code ~ '^[A-Z]{2}[0-9]{4}$'))"
+    )
     with Crew() as crew:
         found = []
         for migration in ("ALTER TABLE t ALTER n TYPE smallint", "ALTER TABLE t ADD x int"):
@@ -133,6 +179,8 @@ def test_wild_values_are_left_out_where_the_migration_cannot_take_them(pg_server
             )
             with pg_server.connect(stage.start) as connection:
                 found.append((one(connection, "SELECT max(n) FROM t"), stage.notes))
+            # made-up code writes codes too, and the server takes them
+            assert stage.own_faults["old"] == frozenset()
 
     assert found == [(500, []), (2147483647, [])]
 
@@ -153,6 +201,61 @@ def test_a_dump_with_copied_rows_is_a_seed(pg_server: Server) -> None:
         assert one(
             connection, "SELECT string_agg(coalesce(name, '-'), '|' ORDER BY id) FROM public.t"
         ) == ("one; SELECT 'x|-")
+
+
+@pytest.mark.parametrize("form", ["-Fc", "-Fd", "-Ft"])
+def test_an_archive_of_pg_dump_is_a_seed(form: str, tmp_path: Path, pg_server: Server) -> None:
+    """Its tables come in any order, and its schema is not looked at."""
+    from zdd_migrate.verify.stage import run_script
+
+    program = next(
+        (
+            str(place.directory / "pg_dump")
+            for place in (*binaries.embedded(), *binaries.system())
+            if place.major >= pg_server.major and (place.directory / "pg_dump").exists()
+        ),
+        None,
+    )
+    if program is None or not archives._programs():
+        pytest.skip("no pg_dump and pg_restore of this server's version here")
+    schema = (
+        "CREATE TABLE a_orders (id serial PRIMARY KEY, user_id int NOT NULL, note text);"
+        "CREATE TABLE z_users (id int PRIMARY KEY);"
+        "ALTER TABLE a_orders ADD FOREIGN KEY (user_id) REFERENCES z_users;"
+    )
+    file = tmp_path / "rows"
+    with pg_server.scratch_database() as source, pg_server.connect(source) as connection:
+        connection.execute(
+            f"{schema} INSERT INTO z_users VALUES (7);"
+            "INSERT INTO a_orders (user_id, note) VALUES (7, E'\\\\restrict x\\n;'), (7, NULL)".encode()
+        )
+        command = [program, form, "-f", str(file), pg_server.dsn(source)]
+        subprocess.run(command, check=True, capture_output=True)
+    assert archives.is_archive(file)
+    with pg_server.scratch_database() as copy, pg_server.connect(copy) as connection:
+        connection.execute(schema.encode())
+        run_script(connection, archives.rows_of(file), "rows", pg_server)
+
+        notes = "SELECT array_agg(note ORDER BY id) FROM public.a_orders"
+        assert one(connection, notes) == ["\\restrict x\n;", None]
+        assert one(connection, "SELECT nextval('public.a_orders_id_seq')") == 3
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            connection.execute("INSERT INTO public.a_orders (user_id) VALUES (8)")
+
+
+def test_an_archive_that_nobody_can_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, and what to do."""
+    file = tmp_path / "rows.dump"
+    file.write_bytes(b"PGDMP\x01\xff\x00 of a time to come")
+    if archives._programs():
+        with pytest.raises(InputError, match=r"rows\.dump: pg_restore cannot read it: "):
+            archives.rows_of(file)
+    monkeypatch.setattr(archives, "_programs", list)
+
+    with pytest.raises(EnvironmentFailedError, match="pg_restore --data-only --disable-triggers"):
+        archives.rows_of(file)
 
 
 def test_a_sample_of_another_database_is_closed_and_masked(pg_server: Server) -> None:

@@ -84,7 +84,8 @@ class Request:
 @click.option(
     "--seed",
     metavar="FILE|N",
-    help="SQL or a dump that fills the tables; a number: rows made up from it (default: 0).",
+    help="SQL or a dump (also pg_dump's archives) that fills the tables; a number: rows made up "
+    "from it (default: 0).",
 )
 @click.option("--data", metavar="DSN", help="A database to copy a masked sample of rows from.")
 @click.option(
@@ -388,9 +389,19 @@ def _seed(request: Request, config: Config) -> str | None:
         named = str(config.root / configured) if isinstance(configured, str) else None
     if named is None or named.isdigit():
         return None
-    if not Path(named).is_file():
+    from zdd_migrate.postgres.archives import is_archive, rows_of
+
+    path = Path(named)
+    if not path.exists():
         raise InputError(f"{named}: no such seed file")
-    return Path(named).read_text(encoding="utf-8-sig")
+    if is_archive(path):
+        return rows_of(path)
+    if path.is_dir():
+        raise InputError(f"{named}: a directory that pg_dump did not write")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{named}: neither SQL in UTF-8 nor an archive of pg_dump") from None
 
 
 def _data(request: Request, config: Config) -> Data:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 import psycopg
 
@@ -17,12 +18,15 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Constraint, Schema, Table, UserType
+from zdd_migrate.verify.patterns import beyond, pattern_of
 
 _IN_LIST = re.compile(r"\bIN\s*\(([^()]*)\)|=\s*ANY\s*\(+\s*ARRAY\s*\[([^\]]*)\]", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.'])-?\d+(?:\.\d+)?(?![\w.])")
 _BOUND_FROM = re.compile(r"FROM\s*\((.*)\)\s*TO\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
 _BOUND_IN = re.compile(r"\bIN\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
 _VALUE_WORD = re.compile(r"\bVALUE\b", re.IGNORECASE)
+#: texts made for a pattern: enough to tell rows apart, or to show what there can be
+_UNIQUE_TEXTS, _TEXTS_MADE = 4000, 200
 #: candidates for each row wanted: CHECKs and unique keys leave some out
 _SPARE = 4
 
@@ -68,8 +72,10 @@ def fill(
             said = f" ({' '.join(str(error).split())[:120]})"
             made = _one_by_one(connection, source, min(rows, 50))
         if not made:
+            why = "".join(f"; {reason}" for reason in beyond(schema, table))
             notes.append(
-                f"no rows could be made up for {table.name}{said}: give them with --seed or --data"
+                f"no rows could be made up for {table.name}{said}{why}: give them with --seed or "
+                "--data"
             )
         elif made < rows // 10:
             notes.append(f"only {made} rows could be made up for {table.name}{said}")
@@ -204,7 +210,11 @@ def _value(source: _Source, column: Column) -> str | None:
     if allowed:
         array = ", ".join(f"{value}::{_plain_type(source, column.type)}" for value in allowed)
         return f"(ARRAY[{array}])[1 + g % {len(allowed)}]"
-    value = _ranged(source, column, unique) or _of_type(source, column.type, column.name, unique)
+    value = (
+        _ranged(source, column, unique)
+        or _patterned(source, column, unique)
+        or _of_type(source, column.type, column.name, unique)
+    )
     if value is None:
         return None if not column.not_null or column.default is not None else "NULL"
     if not column.not_null and not unique:
@@ -287,6 +297,25 @@ def _ranged(source: _Source, column: Column, unique: bool) -> str | None:
         f"(CASE WHEN g % 7 = 0 THEN (ARRAY[{listed}]::int8[])[1 + g / 7 % {len(edges)}] "
         f"WHEN g % 3 = 0 THEN {high} - ({draw}) % 1000 ELSE {low} + ({draw}) % {span} END)::{base}"
     )
+
+
+def _patterned(source: _Source, column: Column, unique: bool) -> str | None:
+    """Texts of the form that a CHECK asks for, and the odd ones, should it let them through."""
+    parsed = parse_type(_plain_type(source, column.type))
+    pattern = pattern_of(source.schema, source.table, column) if parsed.base in _TEXTS else None
+    if pattern is None:
+        return None
+    numbers = [int(m) for m in parsed.modifiers if str(m).isdigit()]
+    limit = numbers[0] if numbers else None
+    draw = Random(f"{source.seed}:{source.table.name}:{column.name}")  # noqa: S311 - no secret
+    count = _UNIQUE_TEXTS if unique else _TEXTS_MADE
+    made = dict.fromkeys(pattern.example(draw, limit) for _ in range(count))
+    listed = ", ".join(quote_literal(text).strip() for text in made)
+    value = f"(ARRAY[{listed}]::text[])[1 + g % {len(made)}]"
+    if unique:
+        return value
+    odd = _text(column.name, limit, unique)
+    return f"(CASE WHEN g % 20 = 3 THEN {odd} ELSE {value} END)"
 
 
 def _key_with(source: _Source, column: Column) -> tuple[str, ...]:

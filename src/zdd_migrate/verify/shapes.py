@@ -9,6 +9,7 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Schema, Table
+from zdd_migrate.verify.patterns import Pattern, pattern_of
 
 #: how far made-up numbers go; bigint no farther than integer, which it may have been or become
 _WHOLE = {"smallint": 30_000, "integer": 2_000_000_000, "bigint": 2_000_000_000}
@@ -53,6 +54,8 @@ class Shape:
     #: the name that statements reach it by, where that is not its own: a view in the search path
     reached: QName | None = None
 
+    #: what texts of `vary` must look like, where a CHECK asks for something
+    patterns: tuple[tuple[str, Pattern], ...] = ()
     #: columns of the other shape that this code writes too: (column, SQL for it over this shape's)
     mirror: tuple[tuple[str, str], ...] = ()
     #: the columns that those are computed from: always given
@@ -74,9 +77,24 @@ def shapes(schema: Schema, tables: Iterable[QName], other: Schema | None = None)
         table = schema.tables.get(name)
         if table is not None and table.kind != "foreign" and table.columns:
             shape = _shape(schema, table, _keys_to_come(table, other))
+            shape = replace(shape, patterns=tuple(_patterns(shape, schema, other)))
             nulls = _nullable(table, other.tables.get(name) if other is not None else None)
             out.append(replace(shape, nulls=nulls))
     return out
+
+
+def _patterns(shape: Shape, schema: Schema, other: Schema | None) -> Iterator[tuple[str, Pattern]]:
+    """What this version's CHECKs want, else the other's: its rows must be able to stay."""
+    for name in shape.vary:
+        for one in (schema, other):
+            table = one.tables.get(shape.name) if one is not None else None
+            column = table.column(name) if table is not None else None
+            if one is None or table is None or column is None:
+                continue
+            pattern = pattern_of(one, table, column)
+            if pattern is not None:
+                yield name, pattern
+                break
 
 
 def _nullable(table: Table, other: Table | None) -> frozenset[str]:
@@ -250,6 +268,12 @@ def _variable(column: Column | None) -> bool:
     )
 
 
+def length_of(column: Column) -> int | None:
+    """The longest text a column takes, where its type says so."""
+    modifiers = parse_type(column.type).modifiers
+    return int(modifiers[0]) if modifiers and isinstance(modifiers[0], int) else None
+
+
 def vary(column: Column, sample: str | None, number: int, marker: str) -> str:
     """A value like `sample` that no other row has, as text."""
     kind = parse_type(column.type)
@@ -267,6 +291,6 @@ def vary(column: Column, sample: str | None, number: int, marker: str) -> str:
     if kind.base.startswith("timestamp"):
         return f"2001-01-01 00:00:00.{number % 1_000_000:06d}"
     head = f"{marker}{number}"
-    limit = int(kind.modifiers[0]) if kind.modifiers and isinstance(kind.modifiers[0], int) else 200
+    limit = length_of(column) or 200
     tail = (sample or "")[-max(0, limit - len(head)) :] if limit > len(head) else ""
     return (head + tail)[:limit]

@@ -20,6 +20,11 @@ def sample(shape: Shape) -> str:
     return f"SELECT {names} FROM {shape.sql} OFFSET %s LIMIT 1"
 
 
+def taken(shape: Shape, column: str) -> str:
+    """Whether any row has a value."""
+    return f"SELECT 1 FROM {shape.sql} WHERE {quote_ident(column)} = %s LIMIT 1"
+
+
 def explicit(shape: Shape) -> str:
     """Every column by its name."""
     names = ", ".join(quote_ident(c.name) for c in shape.readable)

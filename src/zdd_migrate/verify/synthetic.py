@@ -18,10 +18,11 @@ from typing import Any
 
 import psycopg
 
+from zdd_migrate.model.schema import Column
 from zdd_migrate.verify import statements
 from zdd_migrate.verify.acknowledged import same_value
 from zdd_migrate.verify.children.loop import Report
-from zdd_migrate.verify.shapes import Conflict, Shape, vary
+from zdd_migrate.verify.shapes import Conflict, Shape, length_of, vary
 
 Row = dict[str, str | None]
 #: retried by any careful application: deadlock, serialization failure
@@ -30,6 +31,8 @@ STATEMENT_TIMEOUT_MS = 20_000
 #: how long a long transaction stays open after its first write, while steps run
 _HOLD_S = 0.15
 _LONG_EVERY = 4
+#: how often a text of a pattern is drawn until one is free
+_DRAWS = 10
 
 
 class LostConnectionError(Exception):
@@ -228,7 +231,9 @@ class Writer:
             if name in shape.nulls and self.random.random() < 0.2:
                 value = None
             elif name in shape.vary:
-                value = vary(column, sample.get(name), self._next(), self.marker)
+                value = self._varied(shape, column, sample.get(name))
+                if value is None:
+                    continue
             else:
                 value = sample.get(name)
             self._update_one(shape, row, name, value)
@@ -346,9 +351,22 @@ class Writer:
                 continue
             value = sample.get(column.name)
             if column.name in shape.vary:
-                value = vary(column, value, self._next(), self.marker)
+                value = self._varied(shape, column, value)
+                if value is None:
+                    return None
             row[column.name] = value
         return row or None
+
+    def _varied(self, shape: Shape, column: Column, sample: str | None) -> str | None:
+        """A value that no other row has; None where a pattern leaves none that is free."""
+        pattern = dict(shape.patterns).get(column.name)
+        if pattern is None:
+            return vary(column, sample, self._next(), self.marker)
+        for _ in range(_DRAWS):
+            drawn = pattern.example(self.random, length_of(column))
+            if self._query(statements.taken(shape, column.name), [drawn]) == []:
+                return drawn
+        return None
 
     def _plain_column(self, shape: Shape) -> str | None:
         plain = [
