@@ -178,11 +178,11 @@ def test_wild_values_are_left_out_where_the_migration_cannot_take_them(pg_server
                 given={"old": [], "new": []},
             )
             with pg_server.connect(stage.start) as connection:
-                found.append((one(connection, "SELECT max(n) FROM t"), stage.notes))
+                found.append((one(connection, "SELECT max(n) > 32767 FROM t"), stage.notes))
             # made-up code writes codes too, and the server takes them
             assert stage.own_faults["old"] == frozenset()
 
-    assert found == [(500, []), (2147483647, [])]
+    assert found == [(False, []), (True, [])]
 
 
 def test_a_dump_with_copied_rows_is_a_seed(pg_server: Server) -> None:

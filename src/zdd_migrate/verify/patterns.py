@@ -1,8 +1,8 @@
 """Texts that a CHECK with a regular expression, a LIKE or a length lets through.
 
 The common part of Postgres' regular expressions is read: characters, classes, groups, choices,
-repetition, anchors. Whatever looks around, refers back or asks for words is not, and said so. What
-is made is only a proposal: the server's own CHECK decides what becomes a row.
+repetition, anchors. Whatever looks around or refers back is not, and said so. What is made is only a
+proposal: the server's own CHECK decides what becomes a row.
 """
 
 from __future__ import annotations
