@@ -96,6 +96,8 @@ class Draft:
     replaced: frozenset[tuple[str, QName, str]] = frozenset()
     #: everything it drops by name, likewise
     dropped: frozenset[tuple[str, QName, str]] = frozenset()
+    #: statements that are run under another table's name, each once
+    built: set[int] = field(default_factory=set)
     _written: dict[int, tuple[Phase, int]] = field(default_factory=dict)
     #: identities of operations whose rows are kept up to date by other steps of the plan
     accounted: set[int] = field(default_factory=set)

@@ -95,3 +95,39 @@ def qualified(text: str) -> tuple[str, str] | None:
 def plain_name(text: str) -> str:
     """An identifier as it is stored: folded unless quoted."""
     return text[1:-1] if text.startswith('"') else text.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class AllRows:
+    """`INSERT INTO target [(columns)] SELECT expressions FROM source [WHERE …]`; no columns: by
+    position, and the one expression `*`: all of the source's."""
+
+    target: QName
+    columns: tuple[str, ...]
+    expressions: tuple[str, ...]
+    source: QName
+    whole: bool
+
+
+def read_all_rows(text: str) -> AllRows | None:
+    """Take an INSERT … SELECT that fills one table from one other apart."""
+    try:
+        cursor = Cursor(text)
+        cursor.expect("INSERT", "INTO")
+        target = cursor.qname()
+        columns = cursor.names() if cursor.at("(") else ()
+        if cursor.accept("OVERRIDING"):
+            cursor.next()
+            cursor.expect("VALUE")
+        cursor.expect("SELECT")
+        expressions = (
+            ("*",)
+            if cursor.accept("*")
+            else cursor.list_of(lambda: squeeze(cursor.until(("FROM",))))
+        )
+        cursor.expect("FROM")
+        source = cursor.qname()
+        whole = cursor.done or cursor.at(";")
+    except UnreadError:
+        return None
+    return AllRows(target, columns, expressions, source, whole)

@@ -24,6 +24,7 @@ from zdd_migrate.plan.across import carried_rows
 from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
 from zdd_migrate.plan.replaced import replaced
+from zdd_migrate.plan.twin_tables import made_anew
 from zdd_migrate.plan.whole import hear
 
 Answers = Mapping[tuple[str, str], str]
@@ -66,6 +67,7 @@ def make_plan(
     }
     final = draft.start.copy()
     replay([s for _, s in statements], final)
+    anew = made_anew(draft.start, [s for _, s in statements])
     carried = carried_rows(draft.start, final, [s for _, s in statements])
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
@@ -83,7 +85,9 @@ def make_plan(
         for operation in statement.operations:
             if id(operation) in heard.scaffolding:
                 continue
-            if id(operation) in enums:
+            if id(operation) in anew:
+                anew[id(operation)].plan(draft, operation, final)
+            elif id(operation) in enums:
                 plan_rebuilt(draft, enums[id(operation)], final)
             elif id(operation) in heard.reshapes:
                 reshape, adds = heard.reshapes[id(operation)]

@@ -1,0 +1,277 @@
+"""A second table beside the first, row for row, until it takes the first one's name.
+
+Until then both code versions work with the first table, and a trigger carries every write over to
+the second; from then on they work with the second, and a trigger carries every write back, so that
+the change of names can be undone without losing a row. The names change in one instant, under a
+lock on both: code does not notice, for the name and the columns stay what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
+from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
+from zdd_migrate.blocks.sync import differs
+from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
+from zdd_migrate.model.phase import Phase
+from zdd_migrate.model.schema import Column
+
+
+@dataclass(frozen=True, slots=True)
+class TwinTable:
+    """`source` is the table that code works with, `twin` the one that takes its name.
+
+    `columns` are those that both have and that can be written, `key` the twin's own key, `tomb` the
+    name under which the first one waits. `keeps` says that it stays under that name, `total` that
+    the twin takes whatever the first one takes. `renames` are constraints of the twin that get
+    another name with the table, `sequences` likewise; `numbered` are pairs of sequences (the first
+    one's, the twin's before it is renamed) that number the same column.
+    """
+
+    source: QName
+    twin: QName
+    tomb: QName
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    keeps: bool = False
+    total: bool = False
+    renames: tuple[tuple[str, str], ...] = ()
+    sequences: tuple[tuple[QName, QName], ...] = ()
+    numbered: tuple[tuple[QName, QName], ...] = ()
+
+
+def plan_twin_table(draft: Draft, table: TwinTable) -> None:
+    """Triggers and a backfill; at contract the names change, and the first table is dropped."""
+    twin = quote_qname(table.twin)
+    forth, back = _functions(table)
+    carry = _carry(table, forth, table.twin, forgiving=not table.total)
+    undo = (*_unmake(table.source, forth),)
+    draft.touches.setdefault(table.source)
+    draft.needs_release = True
+    draft.restricts_old = True
+    draft.sql(
+        Phase.EXPAND,
+        (f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}", carry, *_make(table.source, forth)),
+        undo=undo,
+        why=f"carry every write of {table.source} over to {table.twin}",
+        lock=LockMode.SHARE_ROW_EXCLUSIVE,
+        relation=table.source,
+    )
+    first = quote_ident(draft.start.tables[table.source].columns[0].name)
+    for c in draft.start.tables[table.source].columns:
+        if c.identity != "always" and c.generated is None:
+            first = quote_ident(c.name)
+            break
+    here = quote_ident(table.source.name)
+    same = " AND ".join(f"x.{quote_ident(k)} = {here}.{quote_ident(k)}" for k in table.key)
+    draft.backfill(
+        table.source,
+        [(first.strip('"'), first)],
+        f"NOT EXISTS (SELECT 1 FROM {twin} x WHERE {same})",
+        why=f"touch every row of {table.source}, for the trigger to write {table.twin}",
+    )
+    if not table.total:
+        draft.sql(
+            Phase.CONTRACT,
+            _carry(table, forth, table.twin, forgiving=False),
+            undo=carry,
+            why=f"from now on a row that {table.twin} does not take is refused, as it will be",
+        )
+    apart = _apart(table)
+    draft.law(f"{table.twin.name} = {table.source.name}, row for row", apart)
+    draft.gate(
+        Phase.CONTRACT,
+        f"SELECT 1 FROM ({apart}) v LIMIT 1",
+        message=f"{table.twin} is not yet what {table.source} is, row for row: rows that it does not "
+        f"take (no partition for them, or a constraint). Look at them: {apart}",
+        why=f"{table.twin} takes the name only when it holds every row",
+    )
+    _swap(draft, table, forth, back)
+    gone = () if table.keeps else (f"DROP TABLE {quote_qname(table.tomb)}",)
+    draft.sql(
+        Phase.CONTRACT,
+        (*_unmake(table.source, back), f"DROP FUNCTION {forth}()", *gone),
+        undo=None,
+        why=f"no longer carry writes back to the first {table.source}"
+        + ("" if table.keeps else ", and drop it")
+        + "; after this there is no way back",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table.source,
+    )
+
+
+def _swap(draft: Draft, table: TwinTable, forth: str, back: str) -> None:
+    """The names change hands, and the triggers their direction."""
+    source, twin, tomb = (quote_qname(n) for n in (table.source, table.twin, table.tomb))
+    name, working, waiting = (
+        quote_ident(n) for n in (table.source.name, table.twin.name, table.tomb.name)
+    )
+    was = draft.start.tables[table.source].primary_key
+    bring = _bring(table, back, was.columns if was is not None else table.key)
+    draft.sql(
+        Phase.CONTRACT,
+        (
+            f"LOCK TABLE {source}, {twin} IN ACCESS EXCLUSIVE MODE",
+            *_drop_triggers(table.source, forth),
+            *(
+                f"SELECT setval({_regclass(theirs)}, nextval({_regclass(mine)}), false)"
+                for mine, theirs in table.numbered
+            ),
+            f"ALTER TABLE {source} RENAME TO {waiting}",
+            f"ALTER TABLE {twin} RENAME TO {name}",
+            *(f"ALTER TABLE {source} RENAME CONSTRAINT {quote_ident(a)} TO {quote_ident(b)}"
+              for a, b in table.renames),
+            *(f"ALTER SEQUENCE {quote_qname(a)} RENAME TO {quote_ident(b.name)}"
+              for a, b in table.sequences),
+            bring,
+            *_make(table.source, back),
+        ),
+        undo=(
+            f"LOCK TABLE {source}, {tomb} IN ACCESS EXCLUSIVE MODE",
+            *_drop_triggers(table.source, back),
+            f"DROP FUNCTION {back}()",
+            *(f"ALTER SEQUENCE {quote_qname(b)} RENAME TO {quote_ident(a.name)}"
+              for a, b in table.sequences),
+            *(f"ALTER TABLE {source} RENAME CONSTRAINT {quote_ident(b)} TO {quote_ident(a)}"
+              for a, b in table.renames),
+            f"ALTER TABLE {source} RENAME TO {working}",
+            f"ALTER TABLE {tomb} RENAME TO {name}",
+            *(
+                f"SELECT setval({_regclass(mine)}, nextval({_regclass(theirs)}), false)"
+                for mine, theirs in table.numbered
+            ),
+            *_make(table.source, forth),
+        ),
+        why=f"{table.twin} becomes {table.source} for everybody at once; every write is carried back to "
+        f"the first one, {table.tomb}, so this can be undone without losing a row",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table.source,
+    )  # fmt: skip
+
+
+def _regclass(name: QName) -> str:
+    return f"{quote_literal(quote_qname(name))}::regclass"
+
+
+def _functions(table: TwinTable) -> tuple[str, str]:
+    name = f"{table.source.schema}_{table.source.name}"
+    forth, back = (quote_qname(QName(ZDD_SCHEMA, fit(f"{w}_{name}"))) for w in ("carry", "return"))
+    return forth, back
+
+
+def _triggers(table: QName) -> tuple[str, str]:
+    rows, all_ = (quote_ident(fit(f"zzz_zdd_carry_{w}{table.name}")) for w in ("", "all_"))
+    return rows, all_
+
+
+def _make(table: QName, function: str) -> tuple[str, ...]:
+    rows, all_ = _triggers(table)
+    name = quote_qname(table)
+    run = f"EXECUTE FUNCTION {function}()"
+    return (
+        f"CREATE TRIGGER {rows} AFTER INSERT OR UPDATE OR DELETE ON {name} FOR EACH ROW {run}",
+        f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {rows}",
+        f"CREATE TRIGGER {all_} AFTER TRUNCATE ON {name} FOR EACH STATEMENT {run}",
+        f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {all_}",
+    )
+
+
+def _drop_triggers(table: QName, function: str) -> tuple[str, ...]:
+    return tuple(f"DROP TRIGGER IF EXISTS {t} ON {quote_qname(table)}" for t in _triggers(table))
+
+
+def _unmake(table: QName, function: str) -> tuple[str, ...]:
+    return (*_drop_triggers(table, function), f"DROP FUNCTION IF EXISTS {function}()")
+
+
+def _carry(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> str:
+    """The function that writes into `to` what was written here.
+
+    `forgiving`: a row that `to` does not take is left for the gate to find, so that no code fails
+    by a table that it does not know; only the backfill, whose UPDATE changes nothing, is told.
+    """
+    target = quote_qname(to)
+    names = [quote_ident(c.name) for c in table.columns]
+    keys = [quote_ident(k) for k in table.key]
+    rest = [c for c in table.columns if c.name not in table.key]
+    there = " AND ".join(f"{k} = OLD.{k}" for k in keys)
+    moved = " OR ".join(f"NEW.{k} IS DISTINCT FROM OLD.{k}" for k in keys)
+    sets = ", ".join(f"{quote_ident(c.name)} = EXCLUDED.{quote_ident(c.name)}" for c in rest)
+    changed = " OR ".join(_differs(c, "x", "EXCLUDED") for c in rest)
+    conflict = f"DO UPDATE SET {sets} WHERE {changed}" if rest else "DO NOTHING"
+    path = dict.fromkeys(("pg_catalog", quote_ident(table.source.schema or "public"), "public"))
+    left = (
+        "EXCEPTION WHEN integrity_constraint_violation THEN\n"
+        "  IF TG_OP = 'UPDATE' AND OLD::text IS NOT DISTINCT FROM NEW::text THEN RAISE; END IF;\n"
+        "  RETURN NULL;\n"
+        if forgiving
+        else ""
+    )
+    return (
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
+        f"LANGUAGE plpgsql SET search_path = {', '.join(path)} AS $zdd$\n"
+        "BEGIN\n"
+        f"  IF TG_OP = 'TRUNCATE' THEN\n    TRUNCATE {target};\n    RETURN NULL;\n  END IF;\n"
+        "  IF TG_OP = 'DELETE' THEN\n"
+        f"    DELETE FROM {target} WHERE {there};\n"
+        "    RETURN NULL;\n"
+        f"  ELSIF TG_OP = 'UPDATE' AND ({moved}) THEN\n"
+        f"    DELETE FROM {target} WHERE {there};\n"
+        "  END IF;\n"
+        f"  INSERT INTO {target} AS x ({', '.join(names)}) OVERRIDING SYSTEM VALUE\n"
+        f"  VALUES ({', '.join(f'NEW.{n}' for n in names)})\n"
+        f"  ON CONFLICT ({', '.join(keys)}) {conflict};\n"
+        f"  RETURN NULL;\n{left}END\n$zdd$"
+    )
+
+
+def _bring(table: TwinTable, function: str, key: tuple[str, ...]) -> str:
+    """The function that writes back into the first table, which holds the same rows. Its key, which
+    may say more than the new one, goes on holding: a write that breaks it fails."""
+    target = quote_qname(table.tomb)
+    names = [quote_ident(c.name) for c in table.columns]
+    there = " AND ".join(f"{quote_ident(k)} = OLD.{quote_ident(k)}" for k in key)
+    sets = ", ".join(
+        f"{quote_ident(c.name)} = NEW.{quote_ident(c.name)}"
+        for c in table.columns
+        if c.identity != "always"
+    )
+    path = dict.fromkeys(("pg_catalog", quote_ident(table.source.schema or "public"), "public"))
+    return (
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
+        f"LANGUAGE plpgsql SET search_path = {', '.join(path)} AS $zdd$\n"
+        "BEGIN\n"
+        f"  IF TG_OP = 'TRUNCATE' THEN\n    TRUNCATE {target};\n"
+        "  ELSIF TG_OP = 'INSERT' THEN\n"
+        f"    INSERT INTO {target} ({', '.join(names)}) OVERRIDING SYSTEM VALUE\n"
+        f"    VALUES ({', '.join(f'NEW.{n}' for n in names)});\n"
+        "  ELSIF TG_OP = 'UPDATE' THEN\n"
+        f"    UPDATE {target} SET {sets} WHERE {there};\n"
+        "  ELSE\n"
+        f"    DELETE FROM {target} WHERE {there};\n"
+        "  END IF;\n"
+        "  RETURN NULL;\nEND\n$zdd$"
+    )
+
+
+def _differs(column: Column, left: str, right: str) -> str:
+    name = quote_ident(column.name)
+    return differs(f"{left}.{name}", f"{right}.{name}", column.type)
+
+
+def _apart(table: TwinTable) -> str:
+    """A query for rows of either table that the other lacks or has otherwise."""
+    source, twin = quote_qname(table.source), quote_qname(table.twin)
+    keys = [quote_ident(k) for k in table.key]
+    on = " AND ".join(f"s.{k} = x.{k}" for k in keys)
+    rest: Sequence[Column] = [c for c in table.columns if c.name not in table.key]
+    differing = "".join(f" OR {_differs(c, 's', 'x')}" for c in rest)
+    shown = ", ".join(f"coalesce(s.{k}, x.{k}) AS {k}" for k in keys)
+    return (
+        f"SELECT {shown} FROM {source} s FULL JOIN {twin} x ON {on} "
+        f"WHERE s.{keys[0]} IS NULL OR x.{keys[0]} IS NULL{differing}"
+    )
