@@ -58,17 +58,18 @@ def make_plan(
     )
     statements = [(m, s) for m in migrations for s in m.statements]
     heard = hear(draft, [s for _, s in statements])
-    used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], heard.skipped)
+    final = draft.start.copy()
+    replay([s for _, s in statements], final)
+    carried = carried_rows(draft.start, final, [s for _, s in statements])
+    told = heard.skipped | carried.keys()
+    used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], told)
     draft.dropped, draft.replaced = replaced(draft.start, [s for _, s in statements])
     enums = {
         operation: rebuilt
         for rebuilt in rebuilt_enums(draft.start, [s for _, s in statements])
         for operation in rebuilt.covered
     }
-    final = draft.start.copy()
-    replay([s for _, s in statements], final)
     anew = made_anew(draft.start, [s for _, s in statements])
-    carried = carried_rows(draft.start, final, [s for _, s in statements])
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
     draft.only_renamed = _only_renamed(draft.start, [s for _, s in statements])
