@@ -18,7 +18,7 @@ from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.walk import Effort, verify_plan
 
 ALL = stories()
-LOW = Effort(rounds=1, settle_s=0.03, rows=120)
+LOW = Effort(rounds=1, settle=1, rows=120)
 
 
 def test_a_story_has_all_its_files() -> None:

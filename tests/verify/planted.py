@@ -213,7 +213,7 @@ _UNEXPAND, _UNMIGRATE, _UNCONTRACT = (
     "2_migrate.undo.sql",
     "4_contract.undo.sql",
 )
-_TRIGGER = r"CREATE TRIGGER [^;]*;\n"
+_TRIGGER = r"CREATE TRIGGER [^;]*;\n(?:ALTER TABLE [^;]* ENABLE ALWAYS TRIGGER [^;]*;\n)?"
 _FUNCTION = r"CREATE OR REPLACE FUNCTION .*?\$zdd\$;\n"
 
 FAULTS: tuple[Fault, ...] = (
@@ -422,6 +422,8 @@ FAULTS: tuple[Fault, ...] = (
         (swap(_EXPAND, "CONCURRENTLY ", ""),),
         "ShareLock",
         "expand-1",
+        # outside a transaction it now gives its lock up in time, and what it reads there is not seen
+        in_suite=False,
     ),
     Fault(
         "default forgotten",
@@ -631,7 +633,7 @@ FAULTS: tuple[Fault, ...] = (
 
 # -- trying --------------------------------------------------------------------------------------
 
-_EFFORT = Effort(rounds=4, settle_s=0.05, rows=200)
+_EFFORT = Effort(rounds=4, settle=1, rows=200)
 
 
 def try_plan(story: Story, plan: Plan, server: Server) -> Verdict:

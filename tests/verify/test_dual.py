@@ -62,7 +62,7 @@ def test_a_dual_write_without_its_way_back_loses_rows(pg_server: Server) -> None
         broken,
         schema_sql=story.before,
         server=pg_server,
-        effort=Effort(rounds=1, settle_s=0.03, rows=120),
+        effort=Effort(rounds=1, settle=1, rows=120),
     )
 
     assert verdict.judgement is Judgement.FAIL, render(verdict)

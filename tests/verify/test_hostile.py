@@ -19,7 +19,7 @@ from zdd_migrate.verify.judge import Limits
 from zdd_migrate.verify.walk import Effort, verify_plan
 
 pytestmark = pytest.mark.pg
-_EFFORT = Effort(rounds=1, settle_s=0.05, rows=200, every_undo=False)
+_EFFORT = Effort(rounds=1, settle=1, rows=200, every_undo=False)
 _SLOW = [pytest.mark.e2e]
 
 

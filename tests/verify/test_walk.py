@@ -16,7 +16,7 @@ from zdd_migrate.verify.judge import Limits
 from zdd_migrate.verify.walk import Effort, verify_migration, verify_plan
 
 pytestmark = pytest.mark.pg
-QUICK = Effort(rounds=2, settle_s=0.05, rows=200)
+QUICK = Effort(rounds=2, settle=1, rows=200)
 
 
 def walk(plan: Plan, server: Server, seed: str | None = SEED) -> Verdict:
@@ -226,14 +226,12 @@ def test_a_schema_that_does_not_apply_names_its_line(pg_server: Server) -> None:
 
 
 def test_rows_without_a_key_are_updated_too(pg_server: Server) -> None:
-    """A table without any key is as easily broken as another; and what a plain migration reads
-    under a lock is told as that of a plan is."""
+    """A table without any key is as easily broken as another."""
     verdict = verify_migration(
         [
             """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                $$ BEGIN RAISE 'no updates'; END $$""",
             "CREATE TRIGGER refuse BEFORE UPDATE ON log FOR EACH ROW EXECUTE FUNCTION refuse()",
-            "CREATE INDEX ON log (said)",
         ],
         in_transaction=False,
         schema_sql="CREATE TABLE log (at timestamptz DEFAULT now(), said text)",
@@ -243,9 +241,6 @@ def test_rows_without_a_key_are_updated_too(pg_server: Server) -> None:
     broken = [e.statement for t in verdict.trials for e in t.errors if t.code == "old"]
 
     assert any(s.startswith("UPDATE public.log SET said") for s in broken), explain(verdict)
-    assert ["of public.log under ShareLock" in w.detail for w in verdict.laws if not w.holds] == [
-        True
-    ]
 
 
 def test_tables_that_triggers_make_are_no_difference(pg_server: Server) -> None:
@@ -259,7 +254,7 @@ def test_tables_that_triggers_make_are_no_difference(pg_server: Server) -> None:
     plan = plan_of("ALTER TABLE pipes DROP COLUMN old_note", schema)
 
     verdict = verify_plan(
-        plan, schema_sql=schema, server=pg_server, effort=Effort(rounds=1, settle_s=0.02, rows=20)
+        plan, schema_sql=schema, server=pg_server, effort=Effort(rounds=1, settle=1, rows=20)
     )
 
     assert verdict.judgement is Judgement.PASS, explain(verdict)

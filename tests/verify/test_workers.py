@@ -16,7 +16,7 @@ import pytest
 from tests.story import BEFORE, SEED, schema_of
 from zdd_migrate.model.names import QName
 from zdd_migrate.postgres.servers import Server
-from zdd_migrate.verify.acknowledged import compare
+from zdd_migrate.verify.acknowledged import Tables, compare
 from zdd_migrate.verify.recording import Recorder
 from zdd_migrate.verify.shapes import Shape, shapes
 from zdd_migrate.verify.versions import Synthetic, SyntheticSession
@@ -129,12 +129,12 @@ def test_the_record_holds_every_acknowledged_write(
         session.work_once()
     session.close()
     with pg_server.connect(shop_database) as connection:
-        kept = compare(connection, version.ledger, version.shapes)
+        kept = compare(Tables(connection), version.ledger, version.shapes)
         rows = [key for key in version.ledger.snapshot() if key[0] == USERS]
         connection.execute("DELETE FROM orders WHERE user_id = %s", rows[0][1])
         connection.execute("DELETE FROM users WHERE id = %s", rows[0][1])
         connection.execute("UPDATE users SET age = -7 WHERE id = %s", rows[1][1])
-        missing, differing, example = compare(connection, version.ledger, version.shapes)
+        missing, differing, example = compare(Tables(connection), version.ledger, version.shapes)
 
     assert kept == (0, 0, "")
     assert (missing, differing) == (1, 1)
@@ -161,7 +161,7 @@ def test_a_killed_backend_is_an_error_and_the_writer_comes_back(
     after = session.take()
     session.close()
     with pg_server.connect(shop_database) as connection:
-        found = compare(connection, version.ledger, version.shapes)
+        found = compare(Tables(connection), version.ledger, version.shapes)
 
     assert {e.sqlstate for e in broken.errors} <= {"57P01", "08006"}
     assert broken.errors

@@ -105,7 +105,6 @@ class Draft:
     filled: set[tuple[QName, str]] = field(default_factory=set)
     #: columns with a default of ours until contract
     lent_defaults: set[tuple[QName, str]] = field(default_factory=set)
-    _prelude: list[Step] = field(default_factory=list)
     _staying: set[int] = field(default_factory=set)
     _last: dict[Phase, list[_Later]] = field(default_factory=lambda: {phase: [] for phase in Phase})
     _steps: dict[Phase, list[Step | _Later]] = field(
@@ -124,11 +123,6 @@ class Draft:
     def present(self, table: QName) -> QName:
         """The name a table physically has before contract (renames wait for contract)."""
         return self.present_tables.get(table, table)
-
-    def final(self, present: QName) -> QName:
-        """The name that a table has in the end, by the one it has now."""
-        names = [new for new, was in self.present_tables.items() if was == present]
-        return names[-1] if names else present
 
     def sql_name(self, table: QName) -> str:
         """The present name of a table, quoted for SQL."""
@@ -261,10 +255,6 @@ class Draft:
                 return f"{table.name}.{column}"
         return None
 
-    def prelude(self, statement: str, *, undo: str, why: str) -> None:
-        """Add a step before all others of expand: what a trigger of theirs already needs."""
-        self._prelude.append(Sql(id="", statements=(statement,), undo=(undo,), why=why))
-
     def leave(self, key: str, what: str) -> None:
         """Say that undo leaves something: `key` as the catalog comparison names the object."""
         self.leaves[key] = what
@@ -345,18 +335,6 @@ class Draft:
         """Add a law of the data: `query` returns the rows that break it."""
         self.laws.append(Law(name, query, since, until))
 
-    def refuse_children(self, table: QName, what: str) -> bool:
-        """Whether other tables inherit from a table: neither its triggers nor tombstones' names do."""
-        children = [c for c in self.start.children_of(self.present(table)) if c.parent is None]
-        if children:
-            self.refuse(
-                f"{children[0].name} inherits from {table}, {what}: a trigger is not inherited, and a "
-                "column that the child declares itself would get another name with the parent's",
-                f"take the child out first (ALTER TABLE {children[0].name} NO INHERIT {table}), change "
-                "both tables by plans of their own, and let it inherit again",
-            )
-        return bool(children)
-
     def note(self, text: str) -> None:
         """Add a note for the plan's reviewers."""
         if text not in self.notes:
@@ -372,12 +350,9 @@ class Draft:
         for phase, last in self._last.items():
             self._steps[phase].extend(last)
         out = {phase: self._heard(phase) for phase in Phase}
-        out[Phase.EXPAND][:0] = self._prelude
         contract = out[Phase.CONTRACT]
         hard = [s for s in contract if s.undo is None and id(s) not in self._staying]
-        out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)]
-        # by then renamed tables have their new names
-        out[Phase.CONTRACT] += [self._under_final_names(s) for s in hard]
+        out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)] + hard
         if out[Phase.CONTRACT] or self.needs_release:
             out[Phase.SWITCH].append(
                 Release(
@@ -399,16 +374,6 @@ class Draft:
             )
             for phase, steps in out.items()
         }
-
-    def _under_final_names(self, step: Step) -> Step:
-        if not isinstance(step, Sql):
-            return step
-        for was in dict.fromkeys(self.present_tables.values()):
-            named = re.compile(rf'(?<![\w".]){re.escape(quote_qname(was))}(?![\w$"])')
-            now = quote_qname(self.final(was))
-            texts = tuple(now.join(named.split(s)) for s in step.statements)
-            step = replace(step, statements=texts)
-        return step
 
     def _heard(self, phase: Phase) -> list[Step]:
         """A phase's steps, those that had to wait for the last operation in their places."""

@@ -38,8 +38,6 @@ def plan_filled(
             draft.restricts_old = True
         return
     draft.filled.add((table, column))
-    if draft.refuse_children(table, f"whose {column} nothing would fill"):
-        return
     if draft.dual_write:
         draft.note(f"{column} of {table} is filled by a trigger all the same: old code lacks it")
     name, col = draft.sql_name(table), quote_ident(column)
@@ -186,8 +184,6 @@ def plan_required(draft: Draft, table: QName, column: str) -> None:
 
 def plan_dropped_column(draft: Draft, table: QName, column: str, *, cascade: bool) -> None:
     """Out of use first, reversibly; gone at the very end."""
-    if draft.refuse_children(table, f"and with it {column}"):
-        return
     name = draft.sql_name(table)
     tombstone = own("old", column)
     draft.breaks_old = True

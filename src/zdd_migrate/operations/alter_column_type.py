@@ -142,8 +142,7 @@ class AlterColumnType(Operation):
                     f"cannot alter type of a column used by generated column {other.name}",
                 )
         for publication in schema.publications.values():
-            # so says Postgres of a column list, too
-            if (relation, self.column) in publication.filters | publication.columns:
+            if (relation, self.column) in publication.filters:
                 return PgError(
                     "0A000", "cannot alter type of a column used by a publication WHERE clause"
                 )

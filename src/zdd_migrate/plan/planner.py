@@ -136,8 +136,7 @@ def _only_renamed(start: Schema, statements: Sequence[Statement]) -> frozenset[Q
 
 def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> None:
     """A block as a whole; or, where it only guards its statements, each of them by itself."""
-    # what a block creates unless it is there can be taken back only where that is known
-    if not block.guarded or (block.only_creates and not draft.schema.complete):
+    if not block.guarded:
         block.plan(draft)
         for operation in inner:
             draft.created.update(operation.created(draft.schema))

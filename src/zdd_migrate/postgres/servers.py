@@ -9,13 +9,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import TupleRow
 
 from zdd_migrate.errors import EnvironmentFailedError, InputError, NoServerError
 from zdd_migrate.postgres import binaries
@@ -24,7 +23,6 @@ from zdd_migrate.postgres.cluster import SUPERUSER, run_cluster
 if TYPE_CHECKING:
     from zdd_migrate.postgres.pooler import Pooler
 
-C = TypeVar("C", bound=psycopg.Connection[TupleRow])
 URL_VARIABLE = "ZDD_DATABASE_URL"
 
 
@@ -35,8 +33,16 @@ class Server:
     gives it (18.4); `log_path` the server's log where we own it, else None.
     """
 
-    def __init__(self, provider: str, parameters: Mapping[str, str], log_path: Path | None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        parameters: Mapping[str, str],
+        log_path: Path | None,
+        near: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """`near` is how ourselves get there, on the same machine: what differs, None for nothing."""
         self.provider = provider
+        self._near = dict(near or {})
         self.log_path = log_path
         #: schemas that its connections look into before all others
         self.first_schemas: tuple[str, ...] = ()
@@ -66,6 +72,18 @@ class Server:
         if self.pooler is not None:
             return self.pooler.dsn(database, application_name)
         return self.dsn(database, application_name)
+
+    def _near_dsn(self, database: str | None, application_name: str) -> str:
+        """The shortest way there, for ourselves."""
+        named = database or self._parameters.get("dbname", "postgres")
+        wanted = {**self._parameters, **self._near, "dbname": named}
+        return self.url({k: v for k, v in wanted.items() if v is not None}, application_name)
+
+    def made_up_dsn(self, database: str, application_name: str) -> str:
+        """The same for our own processes that work there as an application does."""
+        if self.pooler is not None:
+            return self.pooler.dsn(database, application_name)
+        return self._near_dsn(database, application_name)
 
     @staticmethod
     def url(given: Mapping[str, str], application_name: str | None = None) -> str:
@@ -105,22 +123,11 @@ class Server:
         application_name: str = "zdd-migrate",
     ) -> psycopg.Connection:
         """A connection to a database; EnvironmentFailedError when it cannot be had."""
-        return self.connect_as(
-            psycopg.Connection, database, autocommit=autocommit, application_name=application_name
-        )
-
-    def connect_as(
-        self,
-        kind: type[C],
-        database: str | None = None,
-        *,
-        autocommit: bool = True,
-        application_name: str = "zdd-migrate",
-    ) -> C:
-        """The same, of a kind of one's own."""
         try:
-            return kind.connect(
-                self.dsn(database, application_name), autocommit=autocommit, connect_timeout=10
+            return psycopg.connect(
+                self._near_dsn(database, application_name),
+                autocommit=autocommit,
+                connect_timeout=10,
             )
         except psycopg.Error as error:
             raise EnvironmentFailedError(
@@ -285,7 +292,8 @@ def _local(
             "password": running.password,
             "dbname": "postgres",
         }
-        yield Server(wanted[0].provider, parameters, running.log)
+        near = {"host": str(running.socket_directory), "password": None}
+        yield Server(wanted[0].provider, parameters, running.log, near)
 
 
 def _system(major: int | None, settings: Mapping[str, str]) -> AbstractContextManager[Server]:

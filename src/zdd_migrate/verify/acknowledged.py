@@ -64,8 +64,31 @@ class Ledger:
                 yield act, (QName(*table), tuple(key)), values
 
 
+Rows = dict[tuple[str | None, ...], Row]
+
+
+class Tables:
+    """The rows of a database in which nobody works: each table is read once."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        self._read: dict[str, Rows] = {}
+
+    def of(self, shape: Shape) -> Rows:
+        """All rows of a table by its key, every value as text."""
+        names = list(dict.fromkeys((*shape.key, *(c.name for c in shape.readable))))
+        shown = ", ".join(f"{quote_ident(name)}::text" for name in names)
+        query = f"SELECT {shown} FROM {shape.sql}"
+        known = f"{len(shape.key)} {query}"
+        if known not in self._read:
+            width = len(shape.key)
+            found = self.connection.execute(query.encode()).fetchall()
+            self._read[known] = {row[:width]: dict(zip(names, row, strict=True)) for row in found}
+        return self._read[known]
+
+
 def compare(
-    connection: psycopg.Connection,
+    tables: Tables,
     ledger: Ledger,
     shapes: Sequence[Shape],
     filled: frozenset[tuple[QName, str]] = frozenset(),
@@ -87,7 +110,7 @@ def compare(
         shape = by_name.get(table)
         if shape is None or not shape.key:
             continue
-        there = contents(connection, shape)
+        there = tables.of(shape)
         for key, row in rows.items():
             if len(key) != len(shape.key):
                 continue
@@ -100,7 +123,9 @@ def compare(
                 c: v
                 for c, v in row.items()
                 if (table, c) not in restless
-                and (found.get(c, v) == v or not same_value(connection, table, c, found[c], v))
+                and (
+                    found.get(c, v) == v or not same_value(tables.connection, table, c, found[c], v)
+                )
             }
             wrong = differences_of(table, kept, found, shape, filled)
             if wrong:
@@ -110,29 +135,17 @@ def compare(
 
 
 def restless_columns(
-    connection: psycopg.Connection, ledger: Ledger, shapes: Sequence[Shape]
+    tables: Tables, ledger: Ledger, shapes: Sequence[Shape]
 ) -> set[tuple[QName, str]]:
     """Columns that do not keep what was written, where nothing was changed at all."""
     found: set[tuple[QName, str]] = set()
-    there = {s.name: (s, contents(connection, s)) for s in shapes if s.key}
+    there = {s.name: (s, tables.of(s)) for s in shapes if s.key}
     for (table, key), row in ledger.snapshot().items():
         shape, rows = there.get(table, (None, {}))
         for column, value in row.items():
             if shape and column not in shape.key and rows.get(key, row).get(column, value) != value:
                 found.add((table, column))
     return found
-
-
-def contents(connection: psycopg.Connection, shape: Shape) -> dict[tuple[str | None, ...], Row]:
-    """All rows of a table by its key, every value as text."""
-    names = list(dict.fromkeys((*shape.key, *(c.name for c in shape.readable))))
-    shown = ", ".join(f"{quote_ident(name)}::text" for name in names)
-    query = f"SELECT {shown} FROM {shape.sql}"
-    width = len(shape.key)
-    return {
-        tuple(row[:width]): dict(zip(names, row, strict=True))
-        for row in connection.execute(query.encode())
-    }
 
 
 def differences_of(

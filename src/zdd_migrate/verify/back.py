@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from zdd_migrate.model.plan import Phase, Plan, Step
 from zdd_migrate.model.verdict import Rollback
 from zdd_migrate.postgres.compare import differences, snapshot
-from zdd_migrate.verify.bench import Bench
+from zdd_migrate.verify.bench import Bench, Living, settle, start
 from zdd_migrate.verify.code import Code
 from zdd_migrate.verify.dual import code_in, living
 from zdd_migrate.verify.laws import check_laws, rows_lost
@@ -34,60 +36,71 @@ def last_reversible(plan: Plan) -> Phase:
     return phases[-1] if phases else Phase.EXPAND
 
 
-def walk_back(bench: Bench, saved: Sequence[Saved]) -> None:
-    """Walk back from every phase, two at a time: they know nothing of each other."""
-    longest = last_reversible(bench.plan)
-    walks = [
-        replace(
-            bench,
+class WaysBack:
+    """Ways back under way: each on a copy of its own, while the walk forward goes on."""
+
+    def __init__(self, bench: Bench, pool: ThreadPoolExecutor) -> None:
+        self._bench = bench
+        self._pool = pool
+        self._walks: list[tuple[Bench, Future[None]]] = []
+        #: set when the walk is given up: nobody will look at what comes of them
+        self._over = threading.Event()
+
+    def begin(self, saved: Saved) -> None:
+        """Walk back from where a phase ended."""
+        walk = replace(
+            self._bench,
             trials=[],
             laws=[],
             rollbacks=[],
             notes=[],
-            # only the longest way is drawn: those beside it run at the same time
-            clock=bench.clock if one.phase is longest else bench.clock.beside(),
+            clock=self._bench.clock.beside(),
         )
-        for one in saved
-    ]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for running in [
-            pool.submit(_back, walk, one) for walk, one in zip(walks, saved, strict=True)
-        ]:
+        if saved.phase is last_reversible(self._bench.plan):
+            self._bench.way_back = walk.clock  # the only one that is drawn
+        self._walks.append((walk, self._pool.submit(_back, walk, saved, self._over)))
+
+    def give_up(self) -> None:
+        """End them as soon as may be."""
+        self._over.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def end(self) -> None:
+        """Wait for all, and tell what they have seen."""
+        for _, running in self._walks:
             running.result()
-    for walk in walks:
-        bench.trials += walk.trials
-        bench.rollbacks += walk.rollbacks
-        bench.laws += [law for law in walk.laws if not law.holds]
-        if walk.clock is not bench.clock:
-            bench.clocks.append(walk.clock)
+        for walk, _ in self._walks:
+            self._bench.trials += walk.trials
+            self._bench.rollbacks += walk.rollbacks
+            self._bench.laws += [law for law in walk.laws if not law.holds]
+            self._bench.clocks.append(walk.clock)
 
 
-def _back(bench: Bench, saved: Saved) -> None:
+@contextmanager
+def ways_back(bench: Bench) -> Iterator[WaysBack]:
+    """For the length of the walk forward; what came of the ways back is told at its end."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        back = WaysBack(bench, pool)
+        try:
+            yield back
+            back.end()
+        except BaseException:
+            back.give_up()
+            raise
+
+
+def _back(bench: Bench, saved: Saved, over: threading.Event) -> None:
     """Undo everything from where a phase ended, under load, and look what is left."""
     bench.say(f"back from {saved.phase.value}")
     step, failure = None, ""
-    for group in _groups(bench, saved):
-        steps = [s for p, s in reversed(saved.done) if p in group]
-        if not steps or failure:
-            continue
-        alive = "new" if Phase.CONTRACT in group else "old"
-        if bench.plan.dual_writes:
-            alive = living(group[0])
-        label = f"{' and '.join(p.value for p in group)} undone"
-        step, failure = _undo(bench, saved, steps, alive, label, group[0])
-        _compare_end(bench, saved, group[-1])
-        if group[-1] is Phase.SWITCH and not failure:
-            # what new code wrote must have come back to where old code reads it
-            check_laws(bench, saved.database, Phase.MIGRATE)
+    for alive, groups in _shifts(bench, saved):
+        step, failure = _undo(bench, saved, groups, alive, over)
+        if over.is_set():
+            return
+        if failure:
+            break
     if not failure:
-        bench.steady(
-            saved.database,
-            saved.phase.value,
-            "old",
-            expected=True,
-            code=saved.code,
-            when="undo",
-        )
+        bench.steady(saved.database, saved.phase.value, [Living("old", saved.code)], "undo")
     with bench.server.connect(saved.database) as connection:
         changed = differences(
             bench.stage.begin,
@@ -101,6 +114,25 @@ def _back(bench: Bench, saved: Saved) -> None:
     bench.rollbacks.append(
         Rollback(saved.phase.value, "start", not changed and not failure, lost, detail, step)
     )
+
+
+def _shifts(bench: Bench, saved: Saved) -> Iterator[tuple[str, list[list[Phase]]]]:
+    """Which code works while which phases are undone, one group of them after the other.
+
+    It goes on working, over the same connections, until the code before it takes its place.
+    """
+
+    def alive(group: list[Phase]) -> str:
+        if bench.plan.dual_writes:
+            return living(group[0])
+        return "new" if Phase.CONTRACT in group else "old"
+
+    groups = [group for group in _groups(bench, saved) if group]
+    if bench.plan.dual_writes:  # each phase has a release of its own
+        yield from ((alive(group), [group]) for group in groups)
+        return
+    for name, together in groupby(groups, alive):
+        yield name, list(together)
 
 
 def _groups(bench: Bench, saved: Saved) -> list[list[Phase]]:
@@ -127,28 +159,34 @@ def _compare_end(bench: Bench, saved: Saved, undone: Phase) -> None:
 
 
 def _undo(
-    bench: Bench, saved: Saved, steps: Sequence[Step], alive: str, label: str, phase: Phase
+    bench: Bench, saved: Saved, groups: Sequence[list[Phase]], alive: str, over: threading.Event
 ) -> tuple[str | None, str]:
-    """Undo steps while a code version works; gives the step that would not and what it said."""
+    """Undo phases while a code version works; gives the step that would not and what it said."""
     # the way back from the last phase passes through all the others: programs, which take
     # long to start, go along on that one; made-up statements on every one
-    along = saved.code if saved.phase is last_reversible(bench.plan) else saved.code.without_given()
+    longest = saved.phase is last_reversible(bench.plan)
+    along = saved.code if longest else saved.code.without_given()
     if alive == "new" and bench.floor and not bench.plan.dual_writes:
         along = along.with_new(bench.floor)
-    sessions = bench.open(saved.database, (alive,), code_in(bench, phase, along))
+    sessions = bench.open(saved.database, (alive,), code_in(bench, groups[0][0], along))
     runner = bench.runner(saved.database, "zdd-migrate undo")
-    longest = saved.phase is last_reversible(bench.plan)
     try:
         with bench.watching(saved.database) as watcher:
-            for session in sessions.values():
-                session.start()
-            time.sleep(bench.effort.settle_s)
-            for step in steps:
-                said = runner.undo(step, saved.phase, watcher, stand_by=longest)
-                if said:
-                    return step.id, f"the undo of {step.id} failed: {said}"
-            time.sleep(bench.effort.settle_s)
-            bench.collect(sessions, saved.phase.value, "undo", label)
+            start(sessions, bench.effort.settle)
+            for group in groups:
+                for step in [s for p, s in reversed(saved.done) if p in group]:
+                    if over.is_set():
+                        return None, ""
+                    said = runner.undo(step, saved.phase, watcher, stand_by=longest)
+                    if said:
+                        return step.id, f"the undo of {step.id} failed: {said}"
+                settle(sessions, bench.effort.settle)
+                label = f"{' and '.join(p.value for p in group)} undone"
+                bench.collect(sessions, saved.phase.value, "undo", label)
+                _compare_end(bench, saved, group[-1])
+                if group[-1] is Phase.SWITCH:
+                    # what new code wrote must have come back to where old code reads it
+                    check_laws(bench, saved.database, Phase.MIGRATE)
     finally:
         bench.close(sessions, saved.phase.value, "undo")
         bench.laws += runner.laws(saved.phase)

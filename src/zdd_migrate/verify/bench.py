@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,30 @@ from zdd_migrate.verify.workers import Crew, WorkSession
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A code version that is there in a phase, at all its depths; `works`: it is meant to."""
+
+    name: str
+    code: Code
+    works: bool = True
+
+
+def start(sessions: Mapping[str, Session], rounds: int) -> None:
+    """Have all work in the background: programs first, which take long until they are connected."""
+    for session in sorted(sessions.values(), key=lambda one: not one.whole_runs):
+        session.start()
+        if session.whole_runs:
+            session.settle(rounds)
+    settle(sessions, rounds)
+
+
+def settle(sessions: Mapping[str, Session], rounds: int) -> None:
+    """Let every client do so many whole rounds from now on."""
+    for session in sessions.values():
+        session.settle(rounds)
+
+
 @dataclass(slots=True)
 class Bench:
     """One verification under way, and what it has seen so far."""
@@ -49,8 +74,9 @@ class Bench:
     #: what new code can count on before contract: it must do with that when contract is undone
     floor: list[Shape] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
-    #: the clocks of walks beside this one
+    #: the clocks of the ways back, which are walked beside; `way_back` is the longest one's
     clocks: list[Clock] = field(default_factory=list)
+    way_back: Clock | None = None
     #: how often each hostile condition came to pass
     happened: Counter[str] = field(default_factory=Counter)
 
@@ -87,42 +113,39 @@ class Bench:
         self.happened.update(done)
 
     def steady(
-        self,
-        database: str,
-        phase: str,
-        name: str,
-        *,
-        expected: bool,
-        code: Code,
-        when: When = "steady",
+        self, database: str, phase: str, living: Sequence[Living], when: When = "steady"
     ) -> None:
-        for version in code.of(name):
-            if not version.has_work:
-                continue
-            if name == "new":
-                self._fill_new_tables(database)
-            session = self._opened(version, database)
-            began = time.monotonic()
-            if phase == Phase.SWITCH.value and isinstance(session, SyntheticSession):
-                self.floor = session.shapes if name == "new" else self.floor
-            try:
-                for _ in range(1 if session.whole_runs else self.effort.rounds):
-                    session.work_once()
-                seen = session.take()
-            finally:
-                session.close()
-            said = f"{label(version)}, steady" if when == "steady" else f"{label(version)}, undone"
-            self.clock.span(said, phase, "steady", began)
-            self.trials.append(
-                trial(
-                    seen,
-                    phase=phase,
-                    when=when,
-                    code=label(version),
-                    expected=expected,
-                    limits=self.limits,
-                )
-            )
+        """What lives in a phase, side by side as in production, while nothing changes."""
+        if any(one.name == "new" for one in living):
+            self._fill_new_tables(database)
+        tried = [(v, one.works) for one in living for v in one.code.of(one.name) if v.has_work]
+        with ThreadPoolExecutor(max_workers=max(1, len(tried))) as pool:
+            running = [pool.submit(self._steady, database, phase, v, w, when) for v, w in tried]
+        self.trials += [one.result() for one in running]
+
+    def _steady(
+        self, database: str, phase: str, version: CodeVersion, works: bool, when: When
+    ) -> Trial:
+        session = self._opened(version, database)
+        began = time.monotonic()
+        if phase == Phase.SWITCH.value and isinstance(session, SyntheticSession):
+            self.floor = session.shapes if version.name == "new" else self.floor
+        try:
+            for _ in range(1 if session.whole_runs else self.effort.rounds):
+                session.work_once()
+            seen = session.take()
+        finally:
+            session.close()
+        said = f"{label(version)}, steady" if when == "steady" else f"{label(version)}, undone"
+        self.clock.span(said, phase, "steady", began)
+        return trial(
+            seen,
+            phase=phase,
+            when=when,
+            code=label(version),
+            expected=works,
+            limits=self.limits,
+        )
 
     def _fill_new_tables(self, database: str) -> None:
         """Rows to work from in tables that the migration creates."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zdd_migrate.model.verdict import Pulse, Span, StatementTime, Timeline, Wait, When
 from zdd_migrate.verify.times import Run, Tally, attributed, shortened, statement_times
@@ -13,6 +13,8 @@ from zdd_migrate.verify.times import Run, Tally, attributed, shortened, statemen
 PULSE_MS = 40.0
 #: a statement that was quicker than this was not seen waiting: locks are sampled less often
 _SEEN_MS = 8.0
+#: so many stretches of the pulse lie between the way there and the way back
+_APART = 30
 
 
 @dataclass(slots=True)
@@ -84,3 +86,19 @@ class Clock:
         with self._lock:
             told = (((code, shortened(text)), t) for (code, text), t in self._tallies.items())
             return statement_times(told, self._ordered_waits(), self._spans)
+
+
+def in_turn(first: Clock, then: Clock | None) -> Timeline:
+    """What two clocks saw, one after the other, though part of it was at the same time."""
+    forward = first.timeline()
+    if then is None:
+        return forward
+    back = then.timeline()
+    ended = max((span.end_ms for span in forward.spans), default=0.0)
+    began = min((span.start_ms for span in back.spans), default=0.0)
+    # whole stretches of the pulse: one of the first and one of the second never fall together
+    later = PULSE_MS * (int((ended - began) / PULSE_MS) + _APART)
+    spans = (replace(s, start_ms=s.start_ms + later, end_ms=s.end_ms + later) for s in back.spans)
+    waits = (replace(w, start_ms=w.start_ms + later, end_ms=w.end_ms + later) for w in back.waits)
+    pulses = (replace(p, at_ms=p.at_ms + later) for p in back.pulses)
+    return Timeline((*forward.spans, *spans), (*forward.waits, *waits), (*forward.pulses, *pulses))

@@ -12,10 +12,11 @@ from zdd_migrate.verify.versions import CodeVersion, Synthetic
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to try. `settle_s` is how long the load runs on around each step."""
+    """How hard to try: `rounds` where nothing changes, and `settle` whole ones of every client
+    before the first step and after each."""
 
     rounds: int = 6
-    settle_s: float = 0.15
+    settle: int = 2
     rows: int = 3000
     every_undo: bool = True
     #: whether somebody's long transaction stands in the way of each step
@@ -26,7 +27,7 @@ class Effort:
     @classmethod
     def quick(cls) -> Effort:
         """Enough for every push: fewer rounds and rows, and one way back, the longest."""
-        return cls(rounds=2, settle_s=0.05, rows=300, every_undo=False, bystander=False)
+        return cls(rounds=2, settle=1, rows=300, every_undo=False, bystander=False)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 import time
@@ -27,6 +28,9 @@ from zdd_migrate.verify.versions import Session
 from zdd_migrate.verify.workers import Crew
 
 _COMMAND_SECONDS = 120.0
+#: a program that has not connected after this long does so when it likes
+_CONNECT_SECONDS = 3.0
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,12 @@ class Command:
         return _CommandSession(self, server, database)
 
 
+_THERE = (
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s "
+    "LIMIT 1"
+)
+
+
 class _CommandSession:
     whole_runs = True
 
@@ -97,7 +107,11 @@ class _CommandSession:
         self.version = version
         self.recorder = Recorder()
         self.server = server
-        self.application = f"zdd-{version.name}-command"
+        self.database = database
+        #: whether the program under way was seen at the database, or need not be awaited any more
+        self.connected = False
+        # its own, for the server's log to tell it from the same program at another database
+        self.application = f"zdd-{version.name}-command-{secrets.token_hex(2)}"
         self.url = server.client_dsn(database, self.application)
         self.offset = (
             server.log_path.stat().st_size if server.log_path and server.log_path.exists() else 0
@@ -192,6 +206,20 @@ class _CommandSession:
                 return
             if self.unready:
                 return
+
+    def settle(self, rounds: int) -> None:
+        """Until it is connected, or has been through: a change it does not meet says nothing."""
+        if self.thread is None or self.connected:
+            return
+        until = time.monotonic() + _CONNECT_SECONDS
+        with self.server.connect(self.database) as connection:
+            while time.monotonic() < until and self.thread.is_alive():
+                row = connection.execute(_THERE, (self.application,)).fetchone()
+                if row is not None or self.recorder.rounds:
+                    self.connected = True
+                    return
+                time.sleep(_LOOK_S)
+        self.connected = True
 
     def stop(self) -> None:
         """The round under way is let finish: ending it would look like a failure."""

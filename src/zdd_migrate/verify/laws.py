@@ -12,7 +12,7 @@ from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Law, Phase
 from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.postgres.compare import differences, snapshot
-from zdd_migrate.verify.acknowledged import Ledger, compare, contents, differences_of
+from zdd_migrate.verify.acknowledged import Ledger, Tables, compare, differences_of
 from zdd_migrate.verify.bench import Bench
 from zdd_migrate.verify.code import Code
 from zdd_migrate.verify.shapes import Shape
@@ -33,7 +33,15 @@ def check_given(bench: Bench, database: str, when: str) -> None:
             bench.laws.append(_check(connection, law, when))
 
 
-def check_unharmed(bench: Bench, database: str, phase: str) -> None:
+def check_rows(bench: Bench, database: str, phase: str) -> None:
+    """Nothing that was written, or was there at the start, is lost or changed."""
+    with bench.server.connect(database) as connection:
+        tables = Tables(connection)
+        _check_ledgers(bench, tables, phase)
+        _check_unharmed(bench, tables, phase)
+
+
+def _check_unharmed(bench: Bench, tables: Tables, phase: str) -> None:
     """Every row that was there at the start is there, with the values it had.
 
     Not where programs were run: what they change is theirs.
@@ -45,51 +53,51 @@ def check_unharmed(bench: Bench, database: str, phase: str) -> None:
     filled = bench.filled
     gone = changed = 0
     example = ""
-    with bench.server.connect(database) as connection:
-        for shape in shapes:
-            rows = bench.stage.baseline.get(shape.name)
-            if not rows or len(next(iter(rows))) != len(shape.key):
+    for shape in shapes:
+        rows = bench.stage.baseline.get(shape.name)
+        if not rows or len(next(iter(rows))) != len(shape.key):
+            continue
+        try:
+            there = tables.of(shape)
+        except psycopg.Error as error:
+            gone, example = gone + len(rows), " ".join(str(error).split())[:200]
+            continue
+        for key, row in rows.items():
+            found = there.get(key)
+            if found is None:
+                gone += 1
+                example = example or f"{shape.name} {key} is gone"
                 continue
-            try:
-                there = contents(connection, shape)
-            except psycopg.Error as error:
-                gone, example = gone + len(rows), " ".join(str(error).split())[:200]
+            if found == row:
                 continue
-            for key, row in rows.items():
-                found = there.get(key)
-                if found is None:
-                    gone += 1
-                    example = example or f"{shape.name} {key} is gone"
-                    continue
-                kept = {c: v for c, v in row.items() if (shape.name, c) not in still}
-                wrong = differences_of(shape.name, kept, found, shape, filled)
-                changed += bool(wrong)
-                example = example or wrong
+            kept = {c: v for c, v in row.items() if (shape.name, c) not in still}
+            wrong = differences_of(shape.name, kept, found, shape, filled)
+            changed += bool(wrong)
+            example = example or wrong
     if bench.stage.baseline:
         name = "rows that were there at the start are there, unchanged"
         bench.laws.append(LawResult(name, phase, not (gone or changed), gone + changed, example))
 
 
-def check_ledgers(bench: Bench, database: str, phase: str) -> None:
+def _check_ledgers(bench: Bench, tables: Tables, phase: str) -> None:
     """No write that a client was told of may be missing or changed."""
     sides: list[tuple[str, Sequence[Shape]]] = []
     if phase != Phase.CONTRACT.value:
         sides.append(("old", bench.stage.old))
     if phase in (Phase.SWITCH.value, Phase.CONTRACT.value):
         sides.append(("new", bench.stage.new))
-    with bench.server.connect(database) as connection:
-        if phase == Phase.CONTRACT.value:
-            # what old code wrote must have come through: by key and common columns
-            sides.append(("old", bench.stage.new))
-        sides = [
-            (name, [_reached(connection, s, bench.plan.search_path) for s in shapes])
-            if name == "new"
-            else (name, shapes)
-            for name, shapes in sides
-        ]
-        for name, shapes in sides:
-            for called, ledger in bench.code.ledgers(name):
-                _ledger(bench, connection, ledger, shapes, phase, called)
+    if phase == Phase.CONTRACT.value:
+        # what old code wrote must have come through: by key and common columns
+        sides.append(("old", bench.stage.new))
+    sides = [
+        (name, [_reached(tables.connection, s, bench.plan.search_path) for s in shapes])
+        if name == "new"
+        else (name, shapes)
+        for name, shapes in sides
+    ]
+    for name, shapes in sides:
+        for called, ledger in bench.code.ledgers(name):
+            _ledger(bench, tables, ledger, shapes, phase, called)
 
 
 def _reached(connection: psycopg.Connection, shape: Shape, schemas: Sequence[str]) -> Shape:
@@ -104,7 +112,7 @@ def _reached(connection: psycopg.Connection, shape: Shape, schemas: Sequence[str
 
 def _ledger(
     bench: Bench,
-    connection: psycopg.Connection,
+    tables: Tables,
     ledger: Ledger,
     shapes: Sequence[Shape],
     phase: str,
@@ -113,7 +121,7 @@ def _ledger(
     law = f"no write acknowledged to {name} code is lost"
     try:
         missing, differing, example = compare(
-            connection, ledger, shapes, bench.filled, bench.stage.restless
+            tables, ledger, shapes, bench.filled, bench.stage.restless
         )
     except psycopg.Error as error:
         said = " ".join(str(error).split())[:200]
@@ -144,10 +152,11 @@ def check_end(bench: Bench, database: str) -> None:
 def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple[int, str]:
     """How many acknowledged rows are missing or changed at the start's shape, and an example."""
     total, example = 0, ""
+    tables = Tables(connection)
     for ledger in [kept for name in ("old", "new") for _, kept in code.ledgers(name)]:
         try:
             missing, differing, one = compare(
-                connection, ledger, bench.stage.old, bench.filled, bench.stage.restless
+                tables, ledger, bench.stage.old, bench.filled, bench.stage.restless
             )
         except psycopg.Error as error:
             return 1, f"the rows cannot be compared: {' '.join(str(error).split())[:120]}"

@@ -111,7 +111,7 @@ class Queries:
         names = [f"zdd-{self.name}-q{i}" for i in range(self.writers)]
         pooled = server.pooler is not None
         jobs = [
-            {"dsn": server.client_dsn(database, name), "queries": self.jobs, "pooled": pooled}
+            {"dsn": server.made_up_dsn(database, name), "queries": self.jobs, "pooled": pooled}
             for name in names
         ]
         return WorkSession(crew, ASKER, jobs, Recorder())

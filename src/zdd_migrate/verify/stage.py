@@ -18,7 +18,7 @@ from zdd_migrate.postgres.compare import growth, snapshot
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
-from zdd_migrate.verify.acknowledged import contents, restless_columns
+from zdd_migrate.verify.acknowledged import Tables, restless_columns
 from zdd_migrate.verify.data import fill
 from zdd_migrate.verify.sampling import Sample, copy_sample
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
@@ -239,9 +239,9 @@ def _remember(stage: Stage, migrated: psycopg.Connection) -> None:
         for shape in stage.old:
             if not shape.key:
                 continue
-            rows = contents(connection, shape)
+            rows = Tables(connection).of(shape)
             after = later.get(shape.name)
-            there = contents(migrated, after) if after and after.key == shape.key else {}
+            there = Tables(migrated).of(after) if after and after.key == shape.key else {}
             if there:
                 rows = {key: row for key, row in rows.items() if key in there}
             moved |= {
@@ -268,7 +268,7 @@ def _own_faults(
     finally:
         session.close()
     with stage.server.connect(database) as connection:
-        stage.restless |= restless_columns(connection, ledger, tables)
+        stage.restless |= restless_columns(Tables(connection), ledger, tables)
     return frozenset((e.sqlstate, e.message) for e in seen.errors)
 
 

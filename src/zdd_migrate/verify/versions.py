@@ -35,6 +35,9 @@ class Session(Protocol):
     def start(self) -> None:
         """Begin to work in the background, over connections opened now."""
 
+    def settle(self, rounds: int) -> None:
+        """Wait until it has done so many whole rounds from now on; a program, until it is there."""
+
     def stop(self) -> None:
         """Stop working in the background, and wait until all is still."""
 
@@ -128,7 +131,7 @@ class SyntheticSession(WorkSession):
             WRITER,
             [
                 synthetic.job(
-                    server.client_dsn(database, f"zdd-{version.name}-{i}"),
+                    server.made_up_dsn(database, f"zdd-{version.name}-{i}"),
                     self.shapes,
                     marker=f"z{version.name[0]}",
                     seed=seed + i,

@@ -10,9 +10,9 @@ from zdd_migrate.model.plan import Law, Phase, Plan
 from zdd_migrate.model.verdict import Judgement, Verdict
 from zdd_migrate.plan.fingerprint import require_same_schema
 from zdd_migrate.postgres.servers import Server
-from zdd_migrate.verify.bench import Bench, Say
+from zdd_migrate.verify.bench import Bench, Living, Say
 from zdd_migrate.verify.blame import failures
-from zdd_migrate.verify.clock import Clock
+from zdd_migrate.verify.clock import Clock, in_turn
 from zdd_migrate.verify.code import Code, Effort
 from zdd_migrate.verify.forward import walk_plan
 from zdd_migrate.verify.judge import Limits, Seen, doubtful, settle
@@ -87,11 +87,11 @@ def verify_migration(
             )
             _require_sense(bench, laws)
             database = server.create_database(template=bench.stage.start)
-            bench.steady(database, "start", "old", expected=True, code=bench.code)
+            bench.steady(database, "start", [Living("old", bench.code)])
             say("running the migration under the old code's load")
             run_plain(bench, database, sources, in_transaction)
-            for name in ("old", "new"):
-                bench.steady(database, "migration", name, expected=True, code=bench.code)
+            both = [Living(name, bench.code) for name in ("old", "new")]
+            bench.steady(database, "migration", both)
             check_given(bench, database, "migration")
             return bench
 
@@ -187,7 +187,7 @@ def _verdict(bench: Bench, seen: Seen) -> Verdict:
         rollbacks=seen.rollbacks,
         notes=(*notes, *missing),
         failures=failures(bench.plan, seen.trials, seen.laws, seen.rollbacks),
-        timeline=bench.clock.timeline(),
+        timeline=in_turn(bench.clock, bench.way_back),
         times=merged(time for clock in (bench.clock, *bench.clocks) for time in clock.times()),
         longest_allowed_ms=bench.limits.longest_wait_ms,
         conditions=(*(("pooled",) if pooler is not None else ()), *bench.effort.hostile),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from zdd_migrate.verify.recording import Recorded, Recorder
 _LOOP = Path(__file__).parent / "children" / "loop.py"
 #: an order that takes longer has hung: a statement of ours ends after 20 s, a round has some dozens
 _ORDER_SECONDS = 180.0
+#: rounds that are still awaited after this long are held up by something that is seen elsewhere
+_SETTLE_SECONDS = 10.0
+_LOOK_S = 0.003
 
 
 class WorkerGoneError(Exception):
@@ -118,6 +122,8 @@ class Worker:
         self.notes: dict[str, None] = {}
         self.broken = False
         self.busy = False
+        #: how many rounds of work it has been through, ever
+        self.rounds = 0
         self._numbered: dict[int, str] = {}
         self._replies: queue.SimpleQueue[tuple[str, str | None] | None] = queue.SimpleQueue()
         #: answers that came while another was waited for: work that ended by itself
@@ -197,6 +203,10 @@ class Worker:
             self._replies.put((rest[0], rest[1]))
         elif kind == "statement":
             self._numbered[rest[0]] = rest[1]
+        elif kind == "round":
+            self.rounds += 1
+            if recorder is not None:
+                recorder.round_done()
         elif kind == "note":
             self.notes[rest[0]] = None
         elif kind == "pid":
@@ -216,8 +226,6 @@ class Worker:
             recorder.failed(rest[0], rest[1], self._numbered[rest[2]])
         elif kind == "replanned":
             recorder.replanned()
-        elif kind == "round":
-            recorder.round_done()
         elif kind == "unclear":
             recorder.unclear(rest[0])
 
@@ -303,6 +311,8 @@ class WorkSession:
         self.recorder = recorder
         self.what = what
         self.running = False
+        #: whether it was started just now: the first round is a whole one
+        self.fresh = False
         self.workers = [crew.hire(kind) for _ in jobs]
         for worker in self.workers:
             worker.recorder = recorder
@@ -334,9 +344,22 @@ class WorkSession:
                 worker.tell("start")
             for worker in self.workers:
                 worker.wait("started")
-            self.running = True
+            self.running = self.fresh = True
         except WorkerGoneError as error:
             self.recorder.unclear(str(error))
+
+    def settle(self, rounds: int) -> None:
+        """Until each has done so many whole rounds, the one that is under way not counted."""
+        if not self.running:
+            return
+        under_way = 0 if self.fresh else 1
+        self.fresh = False
+        aims = [(worker, worker.rounds + under_way + rounds) for worker in self.workers]
+        until = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < until and any(
+            worker.rounds < aim and not worker.ended for worker, aim in aims
+        ):
+            time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Let each finish its round."""
