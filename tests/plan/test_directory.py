@@ -120,6 +120,21 @@ def test_an_edit_of_the_sql_counts(tmp_path: Path) -> None:
         ("1_expand.sql", lambda t: t.replace("expand-1", "expand-9"), "knows no step expand-9"),
         ("1_expand.sql", lambda t: t.replace("$zdd$", "$zdd", 1), "never ends"),
         ("1_expand.sql", lambda t: "SELECT 1;\n" + t, "before the first"),
+        (
+            "2_migrate.sql",
+            lambda t: t.replace("-- in batches", "\n/* so */ UPDATE users SET age = 1;\n-- in"),
+            r"2_migrate\.sql:6: migrate-1 is a backfill step, .* no SQL from here",
+        ),
+        (
+            "3_switch.sql",
+            lambda t: t + "DROP TABLE users;\n",
+            r"3_switch\.sql:\d+: switch-\d is a release step",
+        ),
+        (
+            "4_contract.undo.sql",
+            lambda t: t + "-- step: contract-2\nSELECT 1;\n",
+            r"contract\.undo\.sql:\d+: contract-2 has no way back",
+        ),
     ],
 )
 def test_breakage_is_named(tmp_path: Path, file: str, change: object, says: str) -> None:

@@ -233,8 +233,10 @@ def _plan(path: Path, head: dict[str, Any]) -> Plan:
     steps: dict[Phase, tuple[Step, ...]] = {}
     for phase in Phase:
         heads = head["phases"].get(phase.value) or []
-        forward = _read_script(path / file_of(phase), {h["id"] for h in heads})
-        back = _read_script(path / file_of(phase, undo=True), {h["id"] for h in heads})
+        forward = _read_script(path / file_of(phase), {h["id"]: _runs_no_sql(h) for h in heads})
+        back = _read_script(
+            path / file_of(phase, undo=True), {h["id"]: _has_no_undo(h) for h in heads}
+        )
         steps[phase] = tuple(_step(h, forward, back) for h in heads)
     before = path / "before.sql"
     migration = path / "migration.sql"
@@ -310,8 +312,24 @@ def _step(
     raise ValueError(f"step {id_} is of unknown kind {kind}")
 
 
-def _read_script(file: Path, known: set[str]) -> dict[str, tuple[str, ...]]:
-    """The statements of a script by step."""
+def _runs_no_sql(head: dict[str, Any]) -> str:
+    """Why SQL that stands under a step would never run; "" where it does."""
+    kind = head["kind"]
+    if kind == "sql":
+        return ""
+    return f"{head['id']} is a {kind} step, which runs what {PLAN} says of it and no SQL from here"
+
+
+def _has_no_undo(head: dict[str, Any]) -> str:
+    """The same for its way back."""
+    if not head.get("undo"):
+        return ""
+    return f"{head['id']} has no way back ({PLAN} says undo: none), so this would never run"
+
+
+def _read_script(file: Path, known: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """The statements of a script by step. `known` says of each step why SQL must not stand there,
+    "" where it may: nothing that somebody wrote is left out without a word."""
     if not file.is_file():
         return {}
     sections: dict[str, tuple[str, ...]] = {}
@@ -321,7 +339,13 @@ def _read_script(file: Path, known: set[str]) -> dict[str, tuple[str, ...]]:
 
     def close() -> None:
         if current is not None:
-            sections[current] = _statements_of("\n".join(buffer), file, started)
+            text = "\n".join(buffer)
+            sections[current] = _statements_of(text, file, started)
+            if sections[current] and known[current]:
+                line = started + _lines_before(text) + 1
+                raise InputError(
+                    f"{file}:{line}: {known[current]}: put it under an sql step, or take it out"
+                )
         elif _statements_of("\n".join(buffer), file, 0):
             raise InputError(f"{file}:1: SQL before the first `{_MARK.strip()}` line")
 
@@ -348,6 +372,12 @@ def _statements_of(text: str, file: Path, offset: int) -> tuple[str, ...]:
         if piece.kind == "statement":
             out.append(piece.text.rstrip().removesuffix(";").rstrip())
     return tuple(out)
+
+
+def _lines_before(text: str) -> int:
+    """How many lines stand before the first statement."""
+    start = next(piece.start for piece in split(text) if piece.kind == "statement")
+    return text[:start].count("\n")
 
 
 def _pieces(file: Path) -> tuple[str, ...]:
