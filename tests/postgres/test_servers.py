@@ -105,6 +105,42 @@ def test_a_given_server_keeps_what_is_its_own(pg_server: Server) -> None:
         assert left.fetchone() is None
 
 
+def test_what_a_killed_run_left_is_dropped_by_the_next(pg_server: Server) -> None:
+    """Its databases alone: not those of a run that lives, nor what somebody else called so."""
+    program = (
+        "import os, signal, sys\n"
+        "from zdd_migrate.postgres.servers import server\n"
+        "with server(sys.argv[1]) as found:\n"
+        "    print(found.create_database(), found.create_database(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    url = pg_server.dsn()
+    done = subprocess.run(
+        [sys.executable, "-c", program, url], stdout=subprocess.PIPE, text=True, check=False
+    )
+    dead = done.stdout.split()
+    others = pg_server.create_database("zdd_00c0ffee00c0ffee_00c0ffee")
+    query = "SELECT datname FROM pg_database WHERE datname = ANY (%s)"
+    with pg_server.connect() as connection:
+        owners = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'zdd-migrate owner'"
+        while connection.execute(owners).fetchone():  # until the server has seen that it is gone
+            time.sleep(0.01)
+    with server(url) as living:
+        name = living.create_database()
+        first = living.abandoned
+        with server(url) as next_:
+            copy = next_.create_database(template=name)
+            second = next_.abandoned
+            with pg_server.connect() as connection:
+                left = connection.execute(query, ([*dead, name, copy, others],)).fetchall()
+    pg_server.drop_database(others)
+
+    assert len(dead) == 2
+    assert first == sorted(dead)
+    assert second == []
+    assert {row[0] for row in left} == {name, copy, others}
+
+
 def test_auto_takes_the_url(pg_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """ZDD_DATABASE_URL comes first."""
     monkeypatch.setenv("ZDD_DATABASE_URL", pg_server.dsn())

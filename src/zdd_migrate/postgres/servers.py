@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from zdd_migrate.errors import EnvironmentFailedError, InputError, NoServerError
 from zdd_migrate.postgres import binaries
 from zdd_migrate.postgres.cluster import SUPERUSER, run_cluster
+from zdd_migrate.postgres.ownership import Owner
 
 if TYPE_CHECKING:
     from zdd_migrate.postgres.pooler import Pooler
@@ -48,6 +49,9 @@ class Server:
         self.first_schemas: tuple[str, ...] = ()
         self._parameters = dict(parameters)
         self._made: list[str] = []
+        self._owner: Owner | None = None
+        #: databases of runs that were killed, found here and dropped
+        self.abandoned: list[str] = []
         #: what clients go through, where they do not come straight here
         self.pooler: Pooler | None = None
         with self.connect() as connection:
@@ -136,7 +140,8 @@ class Server:
 
     def create_database(self, name: str | None = None, template: str | None = None) -> str:
         """Make a database (from a template, which nobody may be connected to) and say its name."""
-        made = name or f"zdd_{secrets.token_hex(5)}"
+        owner = self._owned() if self.provider == "dsn" and name is None else None
+        made = name or (owner.name() if owner is not None else f"zdd_{secrets.token_hex(5)}")
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(made))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
@@ -158,7 +163,23 @@ class Server:
                     f"a scratch database cannot be made: {_one_line(error)}"
                 ) from None
         self._made.append(made)
+        if owner is not None:
+            owner.mark(made)
         return made
+
+    def _owned(self) -> Owner:
+        """Who makes databases on a server that others use too; what the dead left goes first."""
+        if self._owner is None:
+            self._owner = Owner(self.connect(application_name="zdd-migrate owner"))
+            self.abandoned = self._owner.clear_away()
+        return self._owner
+
+    def let_go(self) -> None:
+        """Drop what is left of ours, and hold nothing on the server any more."""
+        self.drop_made()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
 
     def drop_database(self, name: str) -> None:
         """Drop a database that we made, whoever is connected to it; never fails when it is gone."""
@@ -220,7 +241,7 @@ def server(
             yield started
         finally:
             if started.provider == "dsn":
-                started.drop_made()
+                started.let_go()
 
 
 def version_of(spec: str = "auto", *, major: int | None = None) -> str | None:

@@ -163,6 +163,10 @@ def _verdict(bench: Bench, seen: Seen) -> Verdict:
     judgement = seen.judgement
     notes = [*bench.stage.notes, *bench.notes]
     missing = []
+    count = len(bench.server.abandoned)
+    if count:
+        left = "1 scratch database" if count == 1 else f"{count} scratch databases"
+        notes.append(f"{left} that a killed run had left on the server: dropped")
     pooler = bench.server.pooler
     if pooler is not None:
         count = pooler.transactions()
