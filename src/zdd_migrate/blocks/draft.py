@@ -13,6 +13,7 @@ from zdd_migrate.model.locks import LockMode, strongest
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import (
     Backfill,
+    Conversion,
     DualWrite,
     Gate,
     Law,
@@ -90,6 +91,8 @@ class Draft:
     breaks_old: bool = False
     restricts_old: bool = False
     needs_release: bool = False
+    #: values that are computed from other columns, with no way back
+    filled_from: list[Conversion] = field(default_factory=list)
     #: what undo cannot take back, as the catalog names it ("type public.mood"), and in plain words
     leaves: dict[str, str] = field(default_factory=dict)
     #: what the migration drops and makes again under the same name: see `plan.replaced`
@@ -266,6 +269,11 @@ class Draft:
         if stays:
             self._staying.add(id(step))
 
+    def key_of(self, table: QName) -> tuple[str, ...]:
+        """The columns of a table's primary key, as they are called before contract."""
+        known = self.start.tables.get(self.present(table))
+        return known.primary_key.columns if known is not None and known.primary_key else ()
+
     def backfill(
         self,
         table: QName,
@@ -276,13 +284,11 @@ class Draft:
         batch: int = 1000,
     ) -> None:
         """Add a batched update of every row for which `where` holds, to migrate."""
-        known = self.start.tables.get(self.present(table))
-        key = known.primary_key.columns if known is not None and known.primary_key else ()
         self._steps[Phase.MIGRATE].append(
             Backfill(
                 id="",
                 table=self.sql_name(table),
-                key=tuple(key),
+                key=self.key_of(table),
                 assignments=tuple(assignments),
                 where=where,
                 why=why,

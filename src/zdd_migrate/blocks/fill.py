@@ -12,7 +12,7 @@ from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.plan import Phase
+from zdd_migrate.model.plan import Conversion, Phase
 
 
 def plan_filled(
@@ -22,22 +22,24 @@ def plan_filled(
     expression: str,
     *,
     add: str | None,
-    optional: str | None = None,
+    type_: str | None = None,
+    required: bool = True,
 ) -> None:
     """A column that old code writes NULL into or does not know, and that is to have a value.
 
     A trigger fills what is missing in new rows, and follows what old code changes; a backfill
     fills old rows; then NOT NULL costs nothing. The trigger goes at contract. `add` is the ADD
-    COLUMN clause where it is new. `optional` is the column's type where it may be NULL: then a NULL
-    that new code gives stays, see `not_given`.
+    COLUMN clause where it is new, `type_` its type then. Where it is not `required`, a NULL that new
+    code gives stays: see `not_given`.
     """
-    required = optional is None
+    optional = None if required else type_
     if (table, column) in draft.filled:  # its trigger is there: an UPDATE said with what
         if required:
             make_not_null(draft, table, column)
             draft.restricts_old = True
         return
     draft.filled.add((table, column))
+    _remember(draft, table, column, expression, type_)
     if draft.dual_write:
         draft.note(f"{column} of {table} is filled by a trigger all the same: old code lacks it")
     name, col = draft.sql_name(table), quote_ident(column)
@@ -120,6 +122,22 @@ def _missing(draft: Draft, table: QName, col: str, expression: str, optional: st
     )
     same = f"NOT ({differs(f'NEW.{col}', f'OLD.{col}', optional or '')})"
     return f"({unset}) OR (TG_OP = 'UPDATE' AND {same} AND ({changed}))"
+
+
+def _remember(draft: Draft, table: QName, column: str, expression: str, type_: str | None) -> None:
+    """What can be tried on real rows."""
+    known = draft.table(table)
+    there = known.column(column) if known is not None else None
+    type_ = type_ or (there.type if there is not None else None)
+    if type_ is not None and analyse(expression).names:
+        draft.filled_from.append(
+            Conversion(
+                about=f"{table.name}.{column}",
+                table=draft.present(table),
+                key=draft.key_of(table),
+                up=((column, type_, expression),),
+            )
+        )
 
 
 def _tell(draft: Draft, column: str, expression: str, *, marked: bool) -> None:

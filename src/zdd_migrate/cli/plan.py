@@ -56,6 +56,11 @@ from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
     default="trigger",
     help="Who keeps copies in step: a trigger (default), or the code, in two more releases.",
 )
+@click.option(
+    "--database",
+    metavar="URL",
+    help="Try the conversions on a sample of this database's rows, read only (and take its schema).",
+)
 @queries_option
 @format_option("text", "json", "alembic")
 @quiet_option
@@ -74,6 +79,7 @@ def command(
     fill: tuple[str, ...],
     via: str | None,
     sync: str,
+    database: str | None,
     queries: tuple[str, ...],
     format_: str,
     quiet: bool,
@@ -87,6 +93,8 @@ def command(
             raise InputError(f"{migration.path}: this is a phase of a plan already")
     if not any(migration.statements for migration in migrations):
         raise InputError(f"{', '.join(paths)}: no statement in it, so there is nothing to plan")
+    if database is not None and schema is None and history is None:
+        schema = database
     start, before = starting_schema(schema, paths, config, history=history, source=source, pg=pg)
     answers = dict(
         parse_answer(kind, text)
@@ -103,6 +111,10 @@ def command(
         via=via,
         dual_write=sync == "application",
     )
+    if database is not None:
+        from zdd_migrate.postgres.roundtrip import try_conversions
+
+        plan = try_conversions(database, plan)
     unplanned = bool(plan.questions or plan.refusals)
     if format_ == "alembic" and plan.dual_writes:
         raise InputError(

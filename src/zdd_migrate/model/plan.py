@@ -137,6 +137,21 @@ class DualWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """How one shape of a table's rows is computed from the other, to be tried on real rows.
+
+    `about` is the column as the user knows it, `key` the columns that tell rows apart. `up` and
+    `down` are (column, type, SQL expression over the row); `down` is empty where nothing goes back.
+    """
+
+    about: str
+    table: QName
+    key: tuple[str, ...]
+    up: tuple[tuple[str, str, str], ...]
+    down: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to run, in which order, and how to get back.
 
@@ -166,6 +181,8 @@ class Plan:
     search_path: tuple[str, ...] = ()
     #: what releases in between write twice, where no trigger does it
     dual_writes: tuple[DualWrite, ...] = ()
+    #: what can be tried on real rows while planning; not kept on disk
+    conversions: tuple[Conversion, ...] = ()
     #: what undo cannot take back: (the object as the catalog comparison names it, what stays)
     leaves: tuple[tuple[str, str], ...] = ()
 

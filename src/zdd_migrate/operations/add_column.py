@@ -239,7 +239,13 @@ class AddColumn(Operation):
         bare = self._bare(default=False, not_null=False)
         if analyse(value).names or re.search(r"\bselect\b", value, re.IGNORECASE):
             plan_filled(
-                draft, relation, self.column, value, add=bare, optional=self.definition.type
+                draft,
+                relation,
+                self.column,
+                value,
+                add=bare,
+                type_=self.definition.type,
+                required=False,
             )
             return
         # a default fills exactly those rows that do not name the column: no trigger is needed
@@ -366,6 +372,7 @@ class AddColumn(Operation):
                 self.column,
                 answer,
                 add=self._bare(default=False, not_null=False),
+                type_=self.definition.type,
             )
             return
         draft.sql(

@@ -21,6 +21,7 @@ from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.do_block import DoBlock
 from zdd_migrate.operations.walk import replay
 from zdd_migrate.plan.across import carried_rows
+from zdd_migrate.plan.conversions import conversions
 from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
 from zdd_migrate.plan.replaced import replaced
@@ -119,6 +120,7 @@ def make_plan(
         pg_version=pg,
         alternatives=tuple(draft.alternatives),
         leaves=tuple(draft.leaves.items()),
+        conversions=conversions(draft),
         search_path=tuple(draft.search_path),
         dual_writes=tuple(draft.dual_writes),
     )

@@ -63,7 +63,7 @@ def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
         for column, added in changes.added.items():
             up = draft.answer("up", name, column)
             if up is not None and not (added.definition.not_null and not analyse(up).names):
-                changes.ups.setdefault(column, up)
+                changes.ups[column] = up  # what is said goes before what the UPDATE does
         heard.skipped |= _ask_renames(draft, table, changes)
         for group in _groups(table, changes):
             _reshape(heard, draft, table, changes, group)
