@@ -9,6 +9,7 @@ from pathlib import Path
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.acknowledged import Ledger
+from zdd_migrate.verify.own_faults import OwnFault, own_faults, told
 from zdd_migrate.verify.recording import Recorder
 from zdd_migrate.verify.versions import Session
 from zdd_migrate.verify.workers import Crew, Kind, WorkSession
@@ -30,7 +31,7 @@ class Models:
     depth: str = "models"
     ledger: Ledger | None = None
     #: failures where it must work: its own, or of the rows that were made up
-    ignored: frozenset[tuple[str, str]] = frozenset()
+    own_faults: frozenset[OwnFault] = frozenset()
     _opened: int = 0
 
     @property
@@ -54,13 +55,8 @@ class Models:
             notes = [f"models of the {self.name} code: {note}" for note in session.notes]
         finally:
             session.close()
-        self.ignored = frozenset((e.sqlstate, e.message) for e in seen.errors)
-        notes += [
-            f"models of the {self.name} code fail by themselves with {state} ({message[:80]}): "
-            "left out"
-            for state, message in sorted(self.ignored)[:3]
-        ]
-        return notes
+        self.own_faults = own_faults(seen.errors)
+        return notes + told(self.own_faults, f"the models of the {self.name} code")
 
     def open(self, server: Server, database: str, crew: Crew) -> Session:
         """Processes with the models imported and connected."""
@@ -82,4 +78,4 @@ class Models:
         ]
         what = f"versions.{self.name}.models {self.target}: "
         pages = [ledger.page() for _ in jobs]
-        return WorkSession(crew, kind, jobs, Recorder(ignored=self.ignored), pages, what)
+        return WorkSession(crew, kind, jobs, Recorder(own=self.own_faults), pages, what)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zdd_migrate.model.verdict import StatementError
+from zdd_migrate.verify.own_faults import OwnFault, own_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ class Recorder:
     _at_once: int = 0
     #: when each worker's last statement began and ended
     _last: dict[int, tuple[float, float]] = field(default_factory=dict)
-    #: failures, by SQLSTATE and message, that are the made-up statements' own fault
+    #: failures that the code had where nothing was changed
+    own: frozenset[OwnFault] = frozenset()
+    #: failures of any statement, by SQLSTATE and message, that are of our own making
     ignored: frozenset[tuple[str, str]] = frozenset()
     #: told of each statement: the connection it ran on, its text, when it ended (time.monotonic)
     #: and how many seconds it took
@@ -76,10 +79,12 @@ class Recorder:
     def failed(self, sqlstate: str, message: str, statement: str) -> None:
         """A statement failed."""
         said = " ".join(message.split())[:200]
+        key = (sqlstate, said, " ".join(statement.split())[:300])
         if (sqlstate, said) in self.ignored:
             return
+        if self.own and own_fault(StatementError(*key)) in self.own:
+            return
         with self._lock:
-            key = (sqlstate, said, " ".join(statement.split())[:300])
             self._errors[key] = self._errors.get(key, 0) + 1
 
     def replanned(self) -> None:

@@ -20,6 +20,7 @@ from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
 from zdd_migrate.verify.acknowledged import Tables, restless_columns
 from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.own_faults import OwnFault, own_faults, told
 from zdd_migrate.verify.sampling import Sample, copy_sample
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
 from zdd_migrate.verify.versions import WRITER, CodeVersion, Synthetic
@@ -55,8 +56,8 @@ class Stage:
     new: list[Shape]
     notes: list[str] = field(default_factory=list)
     #: failures that made-up statements of a version have where nothing was changed yet (old) or
-    #: all is done (new): their own fault, by SQLSTATE and message
-    own_faults: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    #: all is done (new): their own fault
+    own_faults: dict[str, frozenset[OwnFault]] = field(default_factory=dict)
     #: the rows of each table that has a key before anything happened, by key
     baseline: dict[QName, dict[tuple[str | None, ...], dict[str, str | None]]] = field(
         default_factory=dict
@@ -218,17 +219,13 @@ def _calibrate(
         stage.notes += fill(connection, stage.after, fresh, 50)
         _remember(stage, connection)
     # a trigger that goes with the migration is there until it goes: new code meets it as well
-    met = {fault for fault in stage.own_faults["old"] if fault[0] == "LOST"}
+    met = {fault for fault in stage.own_faults["old"] if fault.sqlstate == "LOST"}
     stage.own_faults["new"] = frozenset(met) | _own_faults(stage, plain, "new", stage.new, crew)
     for version in given["new"]:
         stage.notes += version.prepare(server, plain, stage.after, crew)
     server.drop_database(plain)
     for name, faults in stage.own_faults.items():
-        for state, message in sorted(faults)[:3]:
-            stage.notes.append(
-                f"made-up statements of the {name} code fail by themselves with {state} "
-                f"({message[:80]}): left out"
-            )
+        stage.notes += told(faults, f"made-up {name} code")
 
 
 def _remember(stage: Stage, migrated: psycopg.Connection) -> None:
@@ -256,7 +253,7 @@ def _remember(stage: Stage, migrated: psycopg.Connection) -> None:
 
 def _own_faults(
     stage: Stage, database: str, name: str, tables: Sequence[Shape], crew: Crew
-) -> frozenset[tuple[str, str]]:
+) -> frozenset[OwnFault]:
     if not tables:
         return frozenset()
     ledger = crew.ledger("calibration")
@@ -269,7 +266,7 @@ def _own_faults(
         session.close()
     with stage.server.connect(database) as connection:
         stage.restless |= restless_columns(Tables(connection), ledger, tables)
-    return frozenset((e.sqlstate, e.message) for e in seen.errors)
+    return own_faults(seen.errors)
 
 
 def run_script(connection: psycopg.Connection, sql: str, origin: str, server: Server) -> None:

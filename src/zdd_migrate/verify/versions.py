@@ -15,6 +15,7 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify import synthetic
 from zdd_migrate.verify.acknowledged import Ledger
+from zdd_migrate.verify.own_faults import OwnFault
 from zdd_migrate.verify.recording import Recorded, Recorder
 from zdd_migrate.verify.shapes import Shape
 from zdd_migrate.verify.workers import Crew, Kind, WorkSession
@@ -89,7 +90,7 @@ class Synthetic:
     ledger: Ledger
     writers: int = 2
     depth: str = "synthetic"
-    ignored: frozenset[tuple[str, str]] = frozenset()
+    own_faults: frozenset[OwnFault] = frozenset()
     #: shared with its variants and branches: no two sessions ever make up the same rows
     _opened: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -140,7 +141,7 @@ class SyntheticSession(WorkSession):
                 )
                 for i in range(version.writers)
             ],
-            Recorder(ignored=version.ignored),
+            Recorder(own=version.own_faults),
             [version.ledger.page() for _ in range(version.writers)],
         )
 

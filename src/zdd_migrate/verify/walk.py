@@ -139,7 +139,7 @@ def _bench(
     )
     made_up = {
         name: Synthetic(
-            name, shapes, crew.ledger(name), ignored=stage.own_faults.get(name, frozenset())
+            name, shapes, crew.ledger(name), own_faults=stage.own_faults.get(name, frozenset())
         )
         for name, shapes in (("old", stage.old), ("new", stage.new))
     }
