@@ -47,7 +47,8 @@ def plan_added_constraint(
         draft.refuse(
             f"an exclusion constraint on {table} can neither be NOT VALID nor take an existing "
             "index: adding it reads the whole table under ACCESS EXCLUSIVE",
-            "build it on a new table and move the rows, or add it in a window without traffic",
+            "make the table anew with it, which is planned: CREATE TABLE new (…, EXCLUDE …), INSERT INTO new "
+            "SELECT * FROM the old, DROP the old, RENAME new; or add it in a window without traffic",
         )
     elif written.kind in ("unique", "primary_key"):
         if partitioned:

@@ -72,7 +72,8 @@ def plan_twin_table(draft: Draft, table: TwinTable) -> None:
         table.source,
         [(first.strip('"'), first)],
         f"NOT EXISTS (SELECT 1 FROM {twin} x WHERE {same})",
-        why=f"touch every row of {table.source}, for the trigger to write {table.twin}",
+        why=f"touch every row of {table.source}, for the trigger to write {table.twin}; a row that it does "
+        "not take (no partition for it, or a constraint) is left to be looked at",
     )
     if not table.total:
         draft.sql(
@@ -192,7 +193,7 @@ def _carry(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> st
     """The function that writes into `to` what was written here.
 
     `forgiving`: a row that `to` does not take is left for the gate to find, so that no code fails
-    by a table that it does not know; only the backfill, whose UPDATE changes nothing, is told.
+    by a table that it does not know. The backfill does not end before there is no such row.
     """
     target = quote_qname(to)
     names = [quote_ident(c.name) for c in table.columns]
@@ -205,11 +206,7 @@ def _carry(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> st
     conflict = f"DO UPDATE SET {sets} WHERE {changed}" if rest else "DO NOTHING"
     path = dict.fromkeys(("pg_catalog", quote_ident(table.source.schema or "public"), "public"))
     left = (
-        "EXCEPTION WHEN integrity_constraint_violation THEN\n"
-        "  IF TG_OP = 'UPDATE' AND OLD::text IS NOT DISTINCT FROM NEW::text THEN RAISE; END IF;\n"
-        "  RETURN NULL;\n"
-        if forgiving
-        else ""
+        "EXCEPTION WHEN integrity_constraint_violation THEN\n  RETURN NULL;\n" if forgiving else ""
     )
     return (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.constraints import ConstraintDefinition, read_table_constraint
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import squeeze
@@ -111,19 +112,70 @@ class AlterDomain(Operation):
         return replace(known, constraints=(*known.constraints, added))
 
     def plan(self, draft: Draft) -> None:
-        """What reads no rows and asks nothing of old code as it is; the rest refused."""
-        if self.act in ("set default", "drop not null"):
-            draft.as_written(
-                Phase.EXPAND,
-                undo=(),
-                why=f"change the domain {self.relation}; what it was is not put back by undo",
+        """What relaxes comes in expand, what restricts at contract; what reads every value of the
+        domain keeps writers out meanwhile, and is refused."""
+        assert self.relation is not None
+        name = draft.schema.resolve_type(self.relation)
+        known = draft.schema.types.get(name)
+        if known is None:
+            draft.refuse(
+                f"the domain {name} is not known",
+                "give the schema with --schema (a dump, earlier migrations, or a database URL)",
             )
             return
-        draft.refuse(
-            f"the domain {self.relation} changes for all its columns at once",
-            "add the constraint NOT VALID, see that no row breaks it, then VALIDATE it in a "
-            "migration of its own, when no old code is left that breaks it",
+        users = _tables_with(draft.schema, name)
+        if self._reads_rows and users:
+            what = {"set not null": "NOT NULL", "validate": self.constraint}.get(self.act, "it")
+            draft.refuse(
+                f"every value of the domain {name.name} in {', '.join(map(str, users[:3]))} would be "
+                "read under ShareLock: writes wait until that ends",
+                f"ask {what} of new values only, by a CHECK added NOT VALID, which is planned (and stays "
+                "unvalidated); or of the columns themselves: ADD CONSTRAINT … CHECK on each table, or SET "
+                "NOT NULL of the column, which are validated without keeping anyone out",
+            )
+            return
+        head = f"ALTER DOMAIN {quote_qname(name)}"
+        back, left = self._back(head, known, in_use=bool(users))
+        if left:
+            draft.leave(f"type {name}", left)
+        restricts = self.act in ("add", "set not null", "validate", "drop default")
+        if restricts:
+            draft.restricts_old = draft.needs_release = True
+        draft.as_written(
+            Phase.CONTRACT if restricts else Phase.EXPAND,
+            undo=back,
+            why=f"change the domain {name}: {self.act}"
+            + (f" {self.constraint}" if self.constraint else "")
+            + (", which code that knows nothing of it may break" if restricts else ""),
         )
+
+    def _back(self, head: str, known: UserType, *, in_use: bool) -> tuple[tuple[str, ...], str]:
+        """The undo, and what it leaves: nothing that reads every value under a lock is undone so."""
+        if self.act in ("set default", "drop default"):
+            was = f"SET DEFAULT {known.default}" if known.default is not None else "DROP DEFAULT"
+            return (f"{head} {was}",), ""
+        if self.act == "drop not null" and known.not_null:
+            if not in_use:
+                return (f"{head} SET NOT NULL",), ""
+            return (
+                (),
+                f"the domain {known.name} without NOT NULL: to ask it again reads every value",
+            )
+        if self.act == "set not null" and not known.not_null:
+            return (f"{head} DROP NOT NULL",), ""
+        if self.act == "add":
+            taken = {c.name for c in known.constraints}
+            added = next(iter({c.name for c in self._changed(known).constraints} - taken), None)
+            if added is None:
+                return (f"{head} DROP NOT NULL",), ""
+            return (f"{head} DROP CONSTRAINT IF EXISTS {quote_ident(added)}",), ""
+        gone = next((c for c in known.constraints if c.name == self.constraint), None)
+        if self.act != "drop" or gone is None or gone.expression is None:
+            return (), ""
+        valid = gone.valid and not in_use
+        add = f"{head} ADD CONSTRAINT {quote_ident(gone.name)} CHECK ({gone.expression})"
+        left = f"the constraint {gone.name} of the domain {known.name} NOT VALID: new values are held to it"
+        return (f"{add}{'' if valid else ' NOT VALID'}",), left if gone.valid and in_use else ""
 
 
 def _is(schema: Schema, type_: str, domain: QName) -> bool:

@@ -81,9 +81,20 @@ class AlterExpression(Operation):
 
     def plan(self, draft: Draft) -> None:
         """Refused: the column changes its meaning under old code."""
+        if self.expression is None:
+            draft.refuse(
+                f"{self.relation}.{self.column} could be written and would no longer be computed, from one "
+                "moment to the next; and to compute it again writes the whole table anew",
+                "add a plain column that a trigger fills (ADD COLUMN, UPDATE … SET it = the expression, DROP "
+                "COLUMN of this one is planned), and let new code write that",
+            )
+            return
+        rewrites = self.effects(Situation(schema=draft.schema, pg=draft.pg)).rewrites
+        anew = ", and the whole table is written anew under ACCESS EXCLUSIVE" if rewrites else ""
         draft.refuse(
-            f"{self.relation}.{self.column} changes its meaning for old code at once",
-            "add a second generated column, let new code read it, drop this one at the end",
+            f"{self.relation}.{self.column} changes its meaning for old code at once{anew}",
+            "add a second column (on Postgres 18 GENERATED … VIRTUAL, at once; else a plain one that an "
+            "UPDATE fills, which is planned), let new code read it, drop this one at the end",
         )
 
 

@@ -151,9 +151,10 @@ class CreateView(Operation):
         new = self._view(draft.schema)
         if old.materialized or self.materialized:
             draft.refuse(
-                f"the materialized view {name} is made anew while whoever reads it waits",
-                "create it under a new name with its indexes, let new code read that, and drop the "
-                "old one at the end",
+                f"the materialized view {name} would be gone until the new one is computed and indexed, and "
+                "one name cannot show old code the old query and new code the new one",
+                f"CREATE MATERIALIZED VIEW under a new name, with its indexes, and DROP {name.name}: planned, "
+                "the first in expand, the other at contract; let new code read the new name",
             )
             return
         over = views_over(draft.start, name)

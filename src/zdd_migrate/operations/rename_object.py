@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.quoting import quote_ident, quote_literal
+from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.objects import RELATIONS
 from zdd_migrate.model.effects import Break, Effects
@@ -185,11 +185,26 @@ def _plan_index(operation: RenameObject, draft: Draft) -> None:
     )
 
 
+def _plan_on_domain(operation: RenameObject, draft: Draft) -> None:
+    assert operation.relation is not None
+    domain = quote_qname(draft.schema.resolve_type(operation.relation))
+    old, new = quote_ident(operation.name), quote_ident(operation.to)
+    draft.restricts_old = draft.needs_release = True
+    draft.sql(
+        Phase.CONTRACT,
+        f"ALTER DOMAIN {domain} RENAME CONSTRAINT {old} TO {new}",
+        undo=f"ALTER DOMAIN {domain} RENAME CONSTRAINT {new} TO {old}",
+        why=f"the constraint {operation.name} gets its name when no code looks for the old one in errors",
+    )
+
+
 def _plan_label(operation: RenameObject, draft: Draft) -> None:
     draft.refuse(
         f"renaming the label {quote_literal(operation.name)} breaks whichever version does not know "
         "the other name",
-        "add the new label, let new code write it, move the rows over, and leave the old one",
+        "a column holds one label, and no trigger can make it two: release code that reads both, add the "
+        "new label (ADD VALUE, planned), let the code after that write it, move the rows over, and leave the "
+        "old label; to be rid of it make the type anew without it, which is planned",
     )
 
 
@@ -310,6 +325,7 @@ _PLANS: dict[str, Callable[[RenameObject, Draft], None]] = {
     "ENUM VALUE": _plan_label,
     "TYPE": _plan_type,
     "DOMAIN": _plan_type,
+    "DOMAIN CONSTRAINT": _plan_on_domain,
     "VIEW": _plan_view,
     "MATERIALIZED VIEW": _plan_view,
     "SEQUENCE": _plan_sequence,

@@ -229,7 +229,7 @@ def _follow(
         operation.apply(now)
     out: dict[int, Anew] = {}
     for source, made, copied, rows, called in found:
-        if new.get(source) is not made:
+        if new.get(source) is not made or source not in now.tables:
             continue
         one = Anew(source, made, copied, rows, touched[id(made)][0][1])
         one.left = next((name for name, first in old.items() if first == source), None)
