@@ -19,6 +19,7 @@ SHARED = {
     "facts",
     "heads",
     "refusals",
+    "renaming",
     "rows",
     "waiting",
     "walk",

@@ -58,6 +58,18 @@ def test_a_way_that_is_not_open_is_not_offered() -> None:
     assert [(one.via, one.option) for one in retyped] == [("copy", "")]
 
 
+def test_a_table_has_a_view_and_a_copy() -> None:
+    """The view is the usual way here; the copy holds the table and every index twice."""
+    rename = "ALTER TABLE users RENAME TO people"
+    view, copy = _plan(rename, GIGABYTE).alternatives
+    chosen = [one.via for one in _plan(rename, GIGABYTE, via="copy").alternatives if one.chosen]
+
+    assert (view.via, view.chosen, copy.via, copy.chosen) == ("view", True, "copy", False)
+    # 1 GB at 50 MB a second, and three indexes at 40
+    assert copy.seconds == 20 + 3 * 25
+    assert chosen == ["copy"]
+
+
 def test_the_way_that_was_chosen_is_the_one_planned() -> None:
     """--via view copies nothing, and no point of no return is left."""
     plan = _plan(RENAME, GIGABYTE, via="view")

@@ -47,20 +47,21 @@ class TwinTable:
 def plan_twin_table(draft: Draft, table: TwinTable) -> None:
     """Triggers and a backfill; at contract the names change, and the first table is dropped."""
     twin = quote_qname(table.twin)
-    forth, back = _functions(table)
-    carry = _carry(table, forth, table.twin, forgiving=not table.total)
-    undo = (*_unmake(table.source, forth),)
+    forth, back = functions(table)
+    carry = carry_sql(table, forth, table.twin, forgiving=not table.total)
+    undo = unmake_triggers(table.source, forth)
     draft.touches.setdefault(table.source)
     draft.needs_release = True
     draft.restricts_old = True
     draft.sql(
         Phase.EXPAND,
-        (f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}", carry, *_make(table.source, forth)),
+        (f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}", carry, *make_triggers(table.source, forth)),
         undo=undo,
         why=f"carry every write of {table.source} over to {table.twin}",
         lock=LockMode.SHARE_ROW_EXCLUSIVE,
         relation=table.source,
     )
+    say_what_a_touch_does(draft, table.source)
     first = quote_ident(draft.start.tables[table.source].columns[0].name)
     for c in draft.start.tables[table.source].columns:
         if c.identity != "always" and c.generated is None:
@@ -78,24 +79,24 @@ def plan_twin_table(draft: Draft, table: TwinTable) -> None:
     if not table.total:
         draft.sql(
             Phase.CONTRACT,
-            _carry(table, forth, table.twin, forgiving=False),
+            carry_sql(table, forth, table.twin, forgiving=False),
             undo=carry,
             why=f"from now on a row that {table.twin} does not take is refused, as it will be",
         )
-    apart = _apart(table)
-    draft.law(f"{table.twin.name} = {table.source.name}, row for row", apart)
+    differing = apart(table)
+    draft.law(f"{table.twin.name} = {table.source.name}, row for row", differing)
     draft.gate(
         Phase.CONTRACT,
-        f"SELECT 1 FROM ({apart}) v LIMIT 1",
+        f"SELECT 1 FROM ({differing}) v LIMIT 1",
         message=f"{table.twin} is not yet what {table.source} is, row for row: rows that it does not "
-        f"take (no partition for them, or a constraint). Look at them: {apart}",
+        f"take (no partition for them, or a constraint). Look at them: {differing}",
         why=f"{table.twin} takes the name only when it holds every row",
     )
     _swap(draft, table, forth, back)
     gone = () if table.keeps else (f"DROP TABLE {quote_qname(table.tomb)}",)
     draft.sql(
         Phase.CONTRACT,
-        (*_unmake(table.source, back), f"DROP FUNCTION {forth}()", *gone),
+        (*unmake_triggers(table.source, back), f"DROP FUNCTION {forth}()", *gone),
         undo=None,
         why=f"no longer carry writes back to the first {table.source}"
         + ("" if table.keeps else ", and drop it")
@@ -117,7 +118,7 @@ def _swap(draft: Draft, table: TwinTable, forth: str, back: str) -> None:
         Phase.CONTRACT,
         (
             f"LOCK TABLE {source}, {twin} IN ACCESS EXCLUSIVE MODE",
-            *_drop_triggers(table.source, forth),
+            *drop_triggers(table.source),
             *(
                 f"SELECT setval({_regclass(theirs)}, nextval({_regclass(mine)}), false)"
                 for mine, theirs in table.numbered
@@ -129,11 +130,11 @@ def _swap(draft: Draft, table: TwinTable, forth: str, back: str) -> None:
             *(f"ALTER SEQUENCE {quote_qname(a)} RENAME TO {quote_ident(b.name)}"
               for a, b in table.sequences),
             bring,
-            *_make(table.source, back),
+            *make_triggers(table.source, back),
         ),
         undo=(
             f"LOCK TABLE {source}, {tomb} IN ACCESS EXCLUSIVE MODE",
-            *_drop_triggers(table.source, back),
+            *drop_triggers(table.source),
             f"DROP FUNCTION {back}()",
             *(f"ALTER SEQUENCE {quote_qname(b)} RENAME TO {quote_ident(a.name)}"
               for a, b in table.sequences),
@@ -145,7 +146,7 @@ def _swap(draft: Draft, table: TwinTable, forth: str, back: str) -> None:
                 f"SELECT setval({_regclass(mine)}, nextval({_regclass(theirs)}), false)"
                 for mine, theirs in table.numbered
             ),
-            *_make(table.source, forth),
+            *make_triggers(table.source, forth),
         ),
         why=f"{table.twin} becomes {table.source} for everybody at once; every write is carried back to "
         f"the first one, {table.tomb}, so this can be undone without losing a row",
@@ -158,7 +159,18 @@ def _regclass(name: QName) -> str:
     return f"{quote_literal(quote_qname(name))}::regclass"
 
 
-def _functions(table: TwinTable) -> tuple[str, str]:
+def say_what_a_touch_does(draft: Draft, table: QName) -> None:
+    """The users' own triggers fire for the backfill as for anybody's UPDATE."""
+    known = draft.start.tables[table]
+    names = [t.name for t in known.triggers if "UPDATE" in t.events and not t.columns]
+    if names:
+        draft.note(
+            f"the backfill updates every row of {table} without changing it: {', '.join(names)} fire for "
+            "each, and what they change is changed (a time of the last change, say)"
+        )
+
+
+def functions(table: TwinTable) -> tuple[str, str]:
     name = f"{table.source.schema}_{table.source.name}"
     forth, back = (quote_qname(QName(ZDD_SCHEMA, fit(f"{w}_{name}"))) for w in ("carry", "return"))
     return forth, back
@@ -169,7 +181,7 @@ def _triggers(table: QName) -> tuple[str, str]:
     return rows, all_
 
 
-def _make(table: QName, function: str) -> tuple[str, ...]:
+def make_triggers(table: QName, function: str) -> tuple[str, ...]:
     rows, all_ = _triggers(table)
     name = quote_qname(table)
     run = f"EXECUTE FUNCTION {function}()"
@@ -181,15 +193,15 @@ def _make(table: QName, function: str) -> tuple[str, ...]:
     )
 
 
-def _drop_triggers(table: QName, function: str) -> tuple[str, ...]:
+def drop_triggers(table: QName) -> tuple[str, ...]:
     return tuple(f"DROP TRIGGER IF EXISTS {t} ON {quote_qname(table)}" for t in _triggers(table))
 
 
-def _unmake(table: QName, function: str) -> tuple[str, ...]:
-    return (*_drop_triggers(table, function), f"DROP FUNCTION IF EXISTS {function}()")
+def unmake_triggers(table: QName, function: str) -> tuple[str, ...]:
+    return (*drop_triggers(table), f"DROP FUNCTION IF EXISTS {function}()")
 
 
-def _carry(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> str:
+def carry_sql(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> str:
     """The function that writes into `to` what was written here.
 
     `forgiving`: a row that `to` does not take is left for the gate to find, so that no code fails
@@ -212,7 +224,8 @@ def _carry(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> st
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
         f"LANGUAGE plpgsql SET search_path = {', '.join(path)} AS $zdd$\n"
         "BEGIN\n"
-        f"  IF TG_OP = 'TRUNCATE' THEN\n    TRUNCATE {target};\n    RETURN NULL;\n  END IF;\n"
+        f"  IF TG_OP = 'TRUNCATE' THEN\n    IF EXISTS (SELECT 1 FROM {target}) THEN TRUNCATE {target}; "
+        "END IF;\n    RETURN NULL;\n  END IF;\n"
         "  IF TG_OP = 'DELETE' THEN\n"
         f"    DELETE FROM {target} WHERE {there};\n"
         "    RETURN NULL;\n"
@@ -260,7 +273,7 @@ def _differs(column: Column, left: str, right: str) -> str:
     return differs(f"{left}.{name}", f"{right}.{name}", column.type)
 
 
-def _apart(table: TwinTable) -> str:
+def apart(table: TwinTable) -> str:
     """A query for rows of either table that the other lacks or has otherwise."""
     source, twin = quote_qname(table.source), quote_qname(table.twin)
     keys = [quote_ident(k) for k in table.key]

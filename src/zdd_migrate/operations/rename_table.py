@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.grammar.cursor import Cursor
+from zdd_migrate.model.alternative import Alternative
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations.base import Operation, Situation, Target
@@ -72,6 +74,7 @@ class RenameTable(Operation):
     def plan(self, draft: Draft) -> None:
         """A view under the new name in expand; the table takes the name at contract."""
         from zdd_migrate.blocks.shim import plan_view_shim
+        from zdd_migrate.blocks.table_copy import plan_table_copy, why_no_copy
 
         relation = draft.resolve(self.relation)
         table = draft.table(relation)
@@ -85,15 +88,58 @@ class RenameTable(Operation):
             draft.as_written(Phase.EXPAND, undo=(), why="part of a new table")
             return
         new = relation.sibling(self.to)
+        if draft.via == "copy":
+            refused = why_no_copy(draft, relation)
+            if refused is not None:
+                draft.refuse(*refused)
+                return
+            _offer(draft, relation, new)
+            plan_table_copy(draft, relation, new)
+            return
         if table.row_security and draft.pg < 15:
             draft.refuse(
                 f"{relation} has row security, which a view goes round before Postgres 15",
                 "rename it in a window without traffic, or upgrade first",
             )
             return
+        _offer(draft, relation, new)
         kind = "FOREIGN TABLE" if table.kind == "foreign" else "TABLE"
         plan_view_shim(draft, kind, draft.present(relation), new, [c.name for c in table.columns])
         draft.present_tables[new] = draft.present(relation)
+
+
+def _offer(draft: Draft, table: QName, new: QName) -> None:
+    """The ways there are to the new name, each with what it costs on this table."""
+    from zdd_migrate.blocks.costs import copying
+    from zdd_migrate.blocks.table_copy import why_no_copy
+
+    about, copy = f"{table} → {new.name}", draft.via == "copy"
+    draft.alternatives.append(
+        Alternative(
+            about=about,
+            via="view",
+            option="--via view",
+            what="new code reads and writes through a view; COPY … FROM, TRUNCATE and ON CONFLICT ON "
+            "CONSTRAINT do not work through it",
+            chosen=not copy,
+        )
+    )
+    if why_no_copy(draft, table) is None:
+        draft.alternatives.append(
+            copying(
+                draft,
+                table,
+                (),
+                about=about,
+                via="copy",
+                option="--via copy",
+                what="a second table kept in step by triggers both ways: whatever works with a table, works "
+                "with either; the disk holds both",
+                chosen=copy,
+                each_write="the row written twice, a trigger on each side",
+                whole=True,
+            )
+        )
 
 
 def _read(cursor: Cursor, target: Target) -> RenameTable | RenameObject:

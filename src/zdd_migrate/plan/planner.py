@@ -19,6 +19,7 @@ from zdd_migrate.operations import read_statement
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
 from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.do_block import DoBlock
+from zdd_migrate.operations.rename_table import RenameTable
 from zdd_migrate.operations.walk import replay
 from zdd_migrate.plan.across import carried_rows
 from zdd_migrate.plan.conversions import conversions
@@ -73,7 +74,9 @@ def make_plan(
     anew = made_anew(draft.start, [s for _, s in statements])
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
-    draft.only_renamed = _only_renamed(draft.start, [s for _, s in statements])
+    kinds = _kinds(draft.start, [s for _, s in statements])
+    draft.only_renamed = frozenset(t for t, k in kinds.items() if set(k) == {"rename_column"})
+    draft.only_moved = {t: len(k) for t, k in kinds.items() if set(k) == {"rename_table"}}
     current: Migration | None = None
     for number, (migration, statement) in enumerate(statements):
         if migration is not current:
@@ -126,14 +129,20 @@ def make_plan(
     )
 
 
-def _only_renamed(start: Schema, statements: Sequence[Statement]) -> frozenset[QName]:
-    """Tables that the migration does nothing to but rename columns."""
-    kinds: dict[QName, set[str]] = {}
+def _kinds(start: Schema, statements: Sequence[Statement]) -> dict[QName, list[str]]:
+    """What the migration does to each table, by the name that it has at the start."""
+    kinds: dict[QName, list[str]] = {}
+    names: dict[QName, QName] = {}
     for statement in statements:
         for operation in statement.operations:
-            if operation.relation is not None:
-                kinds.setdefault(start.resolve(operation.relation), set()).add(operation.kind)
-    return frozenset(table for table, found in kinds.items() if found == {"rename_column"})
+            if operation.relation is None:
+                continue
+            called = start.resolve(operation.relation)
+            table = names.get(called, called)
+            kinds.setdefault(table, []).append(operation.kind)
+            if isinstance(operation, RenameTable):
+                names[called.sibling(operation.to)] = table
+    return kinds
 
 
 def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> None:
