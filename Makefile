@@ -22,7 +22,7 @@ demo: venv-demo ## the whole idea on a small web shop, on a Postgres of its own
 demo-deploy: venv-demo ## release the shop's rename under load; ARGS="--strategy rolling"
 	@.venv/bin/zdd-deploy demo $(ARGS)
 
-test: venv-dev ## every test that this machine can run; ARGS are pytest's
+test: venv-dev ## the tests; ARGS are pytest's, ARGS=--whole tries every story and case
 	$(PYTEST) $(ARGS)
 
 test-fast: venv-dev ## the tests that need no server: seconds

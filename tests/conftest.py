@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,10 +26,44 @@ settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--require-pg`: a missing server fails; `--postgres`: which one; `--every-major`: stories are
-    tried on each of their majors, not on one of them."""
+    tried on each of their majors, not on one of them; `--whole`: nothing broad is sampled."""
     parser.addoption("--require-pg", action="store_true", help="fail, not skip, without Postgres")
     parser.addoption("--postgres", default=os.environ.get("ZDD_TEST_POSTGRES", "embedded"))
     parser.addoption("--every-major", action="store_true", help="stories on all their majors")
+    parser.addoption("--whole", action="store_true", help="every story and case, not a sample")
+
+
+def _samples(config: pytest.Config) -> bool:
+    """Whether broad tests are sampled: nobody asked for all of them, or for some by name."""
+    named = any("::" in argument for argument in config.args)
+    asked = config.getoption("--whole") or config.option.keyword or named
+    return not asked and "broad" not in config.option.markexpr
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests marked `broad(n)` one in n is kept, always the same ones, unless some are asked for:
+    `--whole`, `-k`, `-m broad` and a test's own name ask. Who changes a story runs that story."""
+    if not _samples(config):
+        return
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        marker = item.get_closest_marker("broad")
+        chosen = marker is None or zlib.crc32(item.nodeid.encode()) % marker.args[0] == 0
+        (kept if chosen else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say that a sample leaves something out."""
+    if _samples(config):
+        terminalreporter.write_line(
+            "Of the stories and cases on a server a sample was tried: --whole tries them all."
+        )
 
 
 def _required(config: pytest.Config) -> bool:

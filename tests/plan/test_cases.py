@@ -58,6 +58,7 @@ def start(pg_server: Server) -> str:
 
 
 @pytest.mark.pg
+@pytest.mark.broad(4)
 @pytest.mark.parametrize(
     "case", [c for c in ALL if c.expect == "planned"], ids=lambda c: c.name.replace(" ", "-")
 )
