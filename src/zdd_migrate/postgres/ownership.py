@@ -18,7 +18,9 @@ _ABANDONED = """
     WHERE d.datname ~ '^zdd_[0-9a-f]{16}_[0-9a-f]{8}$'
       AND shobj_description(d.oid, 'pg_database') = %s
       AND pg_has_role(d.datdba, 'MEMBER')
-      AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
+      AND NOT EXISTS (
+        SELECT FROM pg_stat_activity a
+        WHERE a.datid = d.oid AND a.backend_type NOT LIKE 'autovacuum%%')
       AND NOT EXISTS (
         SELECT FROM pg_locks l
         WHERE l.locktype = 'advisory' AND l.objsubid = 1
