@@ -150,15 +150,21 @@ def _agree(
     if again:  # new code may write what the old columns cannot say back: then they follow from it
         apart = f"({apart}) AND ({_behind(old)})"
     sets = ", ".join(f"{quote_ident(s.column)} = {s.expression}" for s in new)
+    name_both = f"{_named(old)} and {_named(new)}"
+    # later the new columns are the ones that are read: which of the two is right, only people can say
+    mend = (
+        "see in each such row which was written last, and write the other from it"
+        if again
+        else f"bring the rows in line (UPDATE {name} SET {sets} WHERE {apart})"
+    )
     shown = ", ".join(quote_ident(s.column) for s in (*old, *new))
     what = "the new columns are written alone" if again else "the new columns are read"
     draft.gate(
         Phase.SWITCH,
         f"SELECT {shown} FROM {name} WHERE {apart} LIMIT 1",
-        message=f"rows of {table} say two things in {_named(old)} and {_named(new)}: an instance still "
-        f"writes one of them alone. Find it, bring the rows in line (UPDATE {name} SET {sets} WHERE "
-        f"{apart}), and go on",
-        why=f"{_named(old)} and {_named(new)} must agree in every row before {what}",
+        message=f"rows of {table} say two things in {name_both}: an instance still writes one of them "
+        f"alone. Find it, {mend}, and go on",
+        why=f"{name_both} must agree in every row before {what}",
     )
 
 
