@@ -3,20 +3,21 @@
     python benchmarks/verify.py [RUNS]
 
 The walk: everything (both versions of the shop really run, every way back) from an empty cache,
-the same warm, `--quick`, and a second run with nothing changed. The recorder: statements a second
-of one client that tells of each, as the walk's clients do, beside the same client that does not.
+the same warm, `--quick`, and a second run with nothing changed. The recorder: how long a statement
+takes one client that tells of each, as the walk's clients do, beside the same client that does not.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -26,8 +27,8 @@ from zdd_migrate.cli.demo import copy_story, plan_story
 from zdd_migrate.postgres.servers import server
 from zdd_migrate.verify.children.loop import Report
 
-#: short rounds in turn, the best of each counting: what else runs on the machine then matters least
-_STATEMENTS, _ROUNDS = 400, 120
+#: short rounds in turn, of which the median counts: what else runs on the machine then matters least
+_STATEMENTS, _ROUNDS = 400, 150
 _UPDATE = "UPDATE users SET user_name = user_name WHERE id = %s"
 
 
@@ -68,44 +69,41 @@ def _walks(story: Path, cache: Path, runs: int) -> Iterator[tuple[str, list[Figu
 
 
 def _recorder(schema: str) -> None:
-    print("\n| client | statements a second | of the bare one |\n|---|---|---|")
+    print("\n| client | µs a statement | of its processor | throughput |\n|---|---|---|---|")
     with (
         server("embedded") as found,
         found.scratch_database() as database,
         found.connect(database) as connection,
     ):
         connection.execute(schema.encode())
-        rates: dict[str, list[float]] = {"bare": [], "recorded": []}
-        reading, writing = os.pipe()
-        threading.Thread(target=_drain, args=(reading,), daemon=True).start()
-        report = Report(writing)
-        for _ in range(_ROUNDS):
-            for name, tell in (("bare", _silent), ("recorded", report.ran)):
-                rates[name].append(_rate(connection.execute, tell))
-        os.close(writing)
-    bare = max(rates["bare"])
-    for name, values in rates.items():
-        rate = max(values)
-        print(f"| {name} | {rate:,.0f} | {rate / bare:.2f} |")
+        taken: dict[str, list[tuple[float, float]]] = {"bare": [], "recorded": []}
+        # read by another process, as the walk reads
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
+            assert reader.stdin is not None
+            report = Report(reader.stdin.fileno())
+            for _ in range(_ROUNDS):
+                for name, tell in (("bare", _silent), ("recorded", report.ran)):
+                    taken[name].append(_one(connection.execute, tell))
+            report.close()
+    pairs = zip(taken["bare"], taken["recorded"], strict=True)
+    kept = {"bare": 1.0, "recorded": median(bare[0] / told[0] for bare, told in pairs)}
+    for name, values in taken.items():
+        wall, cpu = (median(column) * 1e6 for column in zip(*values, strict=True))
+        print(f"| {name} | {wall:.1f} | {cpu:.1f} | {kept[name]:.2f} |")
 
 
-def _rate(execute: Callable[..., object], tell: Callable[[float, str], None]) -> float:
-    """Statements a second over one connection, prepared."""
-    began = time.monotonic()
+def _one(execute: Callable[..., object], tell: Callable[[float, str], None]) -> tuple[float, float]:
+    """Seconds that a prepared statement takes, and of the client's own processor."""
+    began, worked = time.monotonic(), time.thread_time()
     for number in range(_STATEMENTS):
         started = time.monotonic()
         execute(_UPDATE, (number % 500 + 1,))
         tell(time.monotonic() - started, _UPDATE)
-    return _STATEMENTS / (time.monotonic() - began)
+    return (time.monotonic() - began) / _STATEMENTS, (time.thread_time() - worked) / _STATEMENTS
 
 
 def _silent(_: float, __: str) -> None:
     return None
-
-
-def _drain(reading: int) -> None:
-    while os.read(reading, 65536):
-        pass
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from zdd_migrate.model.verdict import StatementError
 from zdd_migrate.verify.own_faults import OwnFault, own_fault
+
+#: so many statements of each worker are kept, to see which ran at the same time
+_LAST = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,8 @@ class Recorder:
     _rounds: int = 0
     _unclear: str = ""
     _at_once: int = 0
-    #: when each worker's last statement began and ended
-    _last: dict[int, tuple[float, float]] = field(default_factory=dict)
+    #: when each worker's last statements began and ended
+    _last: dict[int, deque[tuple[float, float]]] = field(default_factory=dict)
     #: failures that the code had where nothing was changed
     own: frozenset[OwnFault] = frozenset()
     #: failures of any statement, by SQLSTATE and message, that are of our own making
@@ -54,27 +58,31 @@ class Recorder:
     #: and how many seconds it took
     listener: Callable[[str, str, float, float], None] | None = None
 
-    def ran(
-        self,
-        seconds: float,
-        statement: str = "",
-        *,
-        ended: float = 0.0,
-        worker: int = 0,
-        client: str = "",
+    def ran(self, seconds: float, statement: str = "") -> None:
+        """A statement took this long, and ended now."""
+        self.ran_all([(statement, seconds, time.monotonic())])
+
+    def ran_all(
+        self, runs: Sequence[tuple[str, float, float]], worker: int = 0, client: str = ""
     ) -> None:
-        """A statement took this long. `ended` is by the clock all processes share (monotonic)."""
+        """Statements of one connection: their texts, how many seconds each took, and when it ended
+        by the clock that all processes share (monotonic)."""
         if self.listener is not None:
-            self.listener(client, statement, ended or time.monotonic(), seconds)
+            for statement, seconds, ended in runs:
+                self.listener(client, statement, ended, seconds)
+        slowest, longest, until = max(runs, key=lambda run: run[1])
         with self._lock:
-            self._statements += 1
-            if seconds * 1000 > self._longest:
-                self._longest, self._slowest = seconds * 1000, statement
+            self._statements += len(runs)
+            if longest * 1000 > self._longest:
+                self._longest, self._slowest = longest * 1000, slowest
             if worker:
-                self._last[worker] = (ended - seconds, ended)
-                began, until = self._last[worker]
-                others = sum(1 for b, e in self._last.values() if b < until and began < e)
-                self._at_once = max(self._at_once, others)
+                mine = self._last.setdefault(worker, deque(maxlen=_LAST))
+                mine.extend((ended - seconds, ended) for _, seconds, ended in runs)
+                beside = sum(
+                    any(b < until and until - longest < e for b, e in each)
+                    for each in self._last.values()
+                )
+                self._at_once = max(self._at_once, beside)
 
     def failed(self, sqlstate: str, message: str, statement: str) -> None:
         """A statement failed."""

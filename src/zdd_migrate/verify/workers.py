@@ -192,7 +192,8 @@ class Worker:
     def _read(self) -> None:
         with os.fdopen(self._reports, "rb") as reports:
             for line in reports:
-                self._take_in(json.loads(line))
+                if line.endswith(b"\n"):  # else it was cut off with its process
+                    self._take_in(json.loads(line))
         self._known.set()
         self._replies.put(None)
 
@@ -201,8 +202,8 @@ class Worker:
         recorder = self.recorder
         if kind == "reply":
             self._replies.put((rest[0], rest[1]))
-        elif kind == "statement":
-            self._numbered[rest[0]] = rest[1]
+        elif kind == "statements":
+            self._numbered.update(rest[0])
         elif kind == "round":
             self.rounds += 1
             if recorder is not None:
@@ -215,13 +216,8 @@ class Worker:
         elif recorder is None:
             return
         elif kind == "ran":
-            recorder.ran(
-                rest[1],
-                self._numbered[rest[0]],
-                ended=rest[2],
-                worker=self._pid,
-                client=self.client,
-            )
+            runs = [(self._numbered[n], took / 1e6, ended / 1e6) for n, took, ended in rest[0]]
+            recorder.ran_all(runs, self._pid, self.client)
         elif kind == "failed":
             recorder.failed(rest[0], rest[1], self._numbered[rest[2]])
         elif kind == "replanned":

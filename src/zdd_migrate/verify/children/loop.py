@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -28,39 +29,67 @@ from typing import Any, NoReturn
 
 #: between two rounds, so that the load leaves the processor to the real programs beside it
 BREATH_S = 0.02
+#: statements are told of together, at the end of each round and at least this often
+_TOLD_S = 0.05
 
 
 class Report:
     """What happened, told to the parent. The same methods as the parent's recorder.
 
-    A statement's text is sent once and numbered. `acknowledged` is different: it goes to a file of
-    this process alone, one line for each thing the server said was committed, before anything
-    else is done; what was under way when the connection went is written down as doubtful.
+    A statement's text is sent once and numbered; that it ran is told together with others, failures
+    at once. `acknowledged` is different: it goes to a file of this process alone, one line for each
+    thing the server said was committed, before anything else is done, so that it outlives this
+    process; what was under way when the connection went is written down as doubtful.
     """
 
     def __init__(self, out: int, record: str | None = None) -> None:
         self._out = out
         self._lock = threading.Lock()
         self._numbers: dict[str, int] = {}
-        self._record = Path(record).open("a", encoding="utf-8") if record else None  # noqa: SIM115 - open while it works
+        #: texts and runs that the parent does not know of yet
+        self._texts: list[tuple[int, str]] = []
+        self._runs: list[tuple[int, float, float]] = []
+        self._due = time.monotonic() + _TOLD_S
+        self._record = (
+            os.open(record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if record else -1
+        )
 
     def send(self, *event: Any) -> None:
-        """One line."""
-        data = (json.dumps(event) + "\n").encode()
+        """One line, after all that ran until now."""
         with self._lock:
+            data = b"".join(
+                json.dumps(one, separators=(",", ":")).encode() + b"\n"
+                for one in (*self._untold(), event)
+                if one
+            )
             while data:
                 data = data[os.write(self._out, data) :]
+            self._due = time.monotonic() + _TOLD_S
+
+    def _untold(self) -> Iterator[tuple[str, Any]]:
+        # another thread may append meanwhile: what it does then stays for the next time
+        runs = self._runs[:]
+        del self._runs[: len(runs)]
+        texts = self._texts[:]
+        del self._texts[: len(texts)]
+        if texts:
+            yield "statements", texts
+        if runs:
+            yield "ran", [(n, int(took * 1e6), int(ended * 1e6)) for n, took, ended in runs]
 
     def _number(self, statement: str) -> int:
         number = self._numbers.get(statement)
         if number is None:
             number = self._numbers[statement] = len(self._numbers)
-            self.send("statement", number, statement)
+            self._texts.append((number, statement))
         return number
 
     def ran(self, seconds: float, statement: str = "") -> None:
         """A statement took this long, and ended now."""
-        self.send("ran", self._number(statement), round(seconds, 6), time.monotonic())
+        now = time.monotonic()
+        self._runs.append((self._number(statement), seconds, now))
+        if now > self._due:
+            self.send()
 
     def failed(self, sqlstate: str, message: str, statement: str) -> None:
         """A statement failed."""
@@ -84,14 +113,15 @@ class Report:
 
     def acknowledged(self, act: str, table: Any, key: Any, values: Any) -> None:
         """The server said that this is committed (`put`, `drop`), or we cannot know (`doubt`)."""
-        if self._record is not None:
-            self._record.write(json.dumps([act, table, key, values]) + "\n")
-            self._record.flush()
+        if self._record >= 0:
+            os.write(self._record, (json.dumps([act, table, key, values]) + "\n").encode())
 
     def close(self) -> None:
-        """Close the record."""
-        if self._record is not None:
-            self._record.close()
+        """Tell the rest, and close the record."""
+        self.send()
+        if self._record >= 0:
+            os.close(self._record)
+            self._record = -1
 
 
 class _Loop:
