@@ -117,7 +117,8 @@ def _follow(start: Schema, operation: Operation, by_name: dict[QName, _Type]) ->
 
 
 def _type_name(text: str) -> QName:
-    schema, _, name = text.replace('"', "").rpartition(".")
+    """The type's name, also of an array of it."""
+    schema, _, name = text.replace('"', "").removesuffix("[]").rpartition(".")
     return QName(schema or None, name)
 
 
@@ -205,11 +206,14 @@ def _plan_before(draft: Draft, rebuilt: Rebuilt, table: QName, name: str) -> Non
     assert column is not None
     gone, mine, sql = _gone(rebuilt), quote_ident(name), draft.sql_name(table)
     if gone:
+        array = column.type.endswith("[]")
         shown = ", ".join(quote_literal(label) for label in gone)
         draft.restricts_old = True
         draft.gate(
             Phase.CONTRACT,
-            f"SELECT 1 FROM {sql} WHERE {mine}::text IN ({shown}) LIMIT 1",
+            f"SELECT 1 FROM {sql} WHERE {mine}::text[] && ARRAY[{shown}] LIMIT 1"
+            if array
+            else f"SELECT 1 FROM {sql} WHERE {mine}::text IN ({shown}) LIMIT 1",
             message=f"rows of {table} still have {shown} in {name}: give them another label first",
             why=f"the new type of {name} has no {shown}",
         )
@@ -233,7 +237,11 @@ def _plan_column(
     working = quote_qname(_working(rebuilt.name))
     labels = ", ".join(quote_literal(label) for label in rebuilt.labels)
     mine, theirs = quote_ident(name), quote_ident(new)
-    up = f"CASE WHEN {mine}::text IN ({labels}) THEN {mine}::text::{working} END"
+    many = "[]" if column.type.endswith("[]") else ""
+    fits = f"{mine}::text IN ({labels})"
+    if many:  # an element that is NULL is in no list
+        fits = f"array_remove({mine}::text[], NULL) <@ ARRAY[{labels}]"
+    up = f"CASE WHEN {fits} THEN {mine}::text{many}::{working}{many} END"
     plan_twin(
         draft,
         Twin(
@@ -241,9 +249,9 @@ def _plan_column(
             old=column,
             new=new,
             final=name,
-            type=working,
+            type=f"{working}{many}",
             up=up,
-            down=f"{theirs}::text::{old_type}",
+            down=f"{theirs}::text{many}::{old_type}{many}",
             lossless=not _gone(rebuilt),
             not_null=False,
             why=f"a second {name} of the new type beside the first, kept in step",

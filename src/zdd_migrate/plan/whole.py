@@ -18,9 +18,13 @@ from zdd_migrate.model.statement import Statement
 from zdd_migrate.operations.add_column import AddColumn
 from zdd_migrate.operations.add_constraint import AddConstraint
 from zdd_migrate.operations.base import Operation, Situation
+from zdd_migrate.operations.create_function import CreateFunction
+from zdd_migrate.operations.create_type import CreateType
 from zdd_migrate.operations.data_statement import DataStatement
+from zdd_migrate.operations.define_object import DefineObject
 from zdd_migrate.operations.drop_column import DropColumn
 from zdd_migrate.operations.drop_constraint import DropConstraint
+from zdd_migrate.operations.drop_object import DropObject
 from zdd_migrate.operations.set_default import SetDefault
 from zdd_migrate.operations.set_not_null import SetNotNull
 from zdd_migrate.operations.validate_constraint import ValidateConstraint
@@ -54,7 +58,7 @@ class _Changes:
 
 def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
     """Listen to the whole migration."""
-    scaffolding = _scaffolding(draft, statements)
+    scaffolding = _scaffolding(draft, statements) | _operators_in_passing(draft, statements)
     heard = Heard(_superseded(draft, statements) | scaffolding, scaffolding)
     for name, changes in _changes(draft, statements).items():
         table = draft.start.tables.get(name)
@@ -117,6 +121,48 @@ def _scaffolding(draft: Draft, statements: Sequence[Statement]) -> set[int]:
                 )
                 out |= {id(one) for one in (*covered, operation)}
     return out
+
+
+def _operators_in_passing(draft: Draft, statements: Sequence[Statement]) -> set[int]:
+    """Operators between an enum and the one made in its place, and their functions: made for the
+    moment of the change and dropped again. The plan compares the two as text and needs none.
+    """
+    enums = {
+        operation.relation.name
+        for operation in _operations(statements)
+        if isinstance(operation, CreateType) and operation.relation is not None
+    }
+    made: dict[str, DefineObject] = {}
+    functions: dict[QName, CreateFunction] = {}
+    pairs: list[tuple[Operation, Operation]] = []
+    for operation in _operations(statements):
+        if isinstance(operation, DefineObject) and operation.object == "OPERATOR":
+            if any(re.search(rf"\b{re.escape(name)}\b", operation.text) for name in enums):
+                made[operation.name] = operation
+        elif isinstance(operation, CreateFunction) and operation.relation is not None:
+            name = draft.start.resolve(operation.relation)
+            if not operation.or_replace and name not in draft.start.functions:
+                functions[name] = operation
+        elif isinstance(operation, DropObject) and operation.object == "OPERATOR":
+            if (one := made.pop(operation.name, None)) is not None:
+                pairs.append((one, operation))
+        elif isinstance(operation, DropObject) and operation.object == "FUNCTION":
+            name = (
+                draft.start.resolve(operation.relation) if operation.relation else QName(None, "")
+            )
+            if (its := functions.pop(name, None)) is not None:
+                pairs.append((its, operation))
+    if not any(isinstance(first, DefineObject) for first, _ in pairs):
+        return set()
+    found = {id(operation) for pair in pairs for operation in pair}
+    rest = " ".join(s.sql for s in statements if id(s.operations[0]) not in found)
+    names = [f.relation.name for f, _ in pairs if isinstance(f, CreateFunction) and f.relation]
+    if any(re.search(rf"\b{re.escape(name)}\b", rest) for name in names):
+        return set()  # somebody else calls it
+    draft.note(
+        "operators that the migration makes and drops again are left out: the plan needs none"
+    )
+    return found
 
 
 def _changes(draft: Draft, statements: Sequence[Statement]) -> dict[QName, _Changes]:
