@@ -279,6 +279,10 @@ class Copies:
             self.finally_.append(f"ALTER INDEX {built} RENAME TO {quote_ident(index.name.name)}")
             if index.comment is not None:
                 self._comment(f"INDEX {named}", index.comment)
+        if self.draft.start.clustered.get(self.present) == index.name.name:
+            self.finally_.append(
+                f"ALTER TABLE {self.name} CLUSTER ON {quote_ident(index.name.name)}"
+            )
         if self.start.replica_identity == f"INDEX {index.name.name}":
             self.finally_.append(
                 f"ALTER TABLE {self.name} REPLICA IDENTITY USING INDEX "

@@ -11,6 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zdd_migrate.blocks.carry import (
+    carry_grants,
+    carry_statistics,
+    has_column_grants,
+    has_statistics,
+)
 from zdd_migrate.blocks.copies import Copies, make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
@@ -100,14 +106,18 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
     final = [(gone, own("old", gone))]
     if stays != twin.final:
         final.append((stays, twin.final))
+    present, aside = draft.present(twin.table), own("old", gone)
     return Sync(
         table=twin.table,
         old=old,
         new=new,
         add=(f"ADD COLUMN {quote_ident(twin.new)} {twin.type}{collate}",),
-        after_add=() if twin.keeps_old else tuple(_settings(draft, twin)),
+        after_add=tuple(_settings(draft, twin)),
         final=tuple(final),
         drops=(gone,),
+        before_drop=carry_statistics(present, aside, twin.final)
+        if not twin.keeps_old and has_statistics(draft, present)
+        else (),
         returns=twin.returns,
         renamed_types=twin.renamed_types,
         why=twin.why,
@@ -165,8 +175,13 @@ def _settings(draft: Draft, twin: Twin) -> list[str]:
     """What ADD COLUMN does not carry over. Storage and compression are not among it: a change of
     type sets them back to the new type's own."""
     name, column = draft.sql_name(twin.table), quote_ident(twin.new)
+    present = draft.present(twin.table)
     alter = f"ALTER TABLE {name} ALTER COLUMN {column}"
-    out = []
+    out: list[str] = []
+    if has_column_grants(draft, present):
+        out += carry_grants(present, twin.old.name, twin.new)
+    if twin.keeps_old:  # what it has besides comes back with its name
+        return out
     if twin.old.comment is not None:
         out.append(f"COMMENT ON COLUMN {name}.{column} IS {quote_literal(twin.old.comment)}")
     if twin.old.statistics is not None:

@@ -142,7 +142,8 @@ class AlterColumnType(Operation):
                     f"cannot alter type of a column used by generated column {other.name}",
                 )
         for publication in schema.publications.values():
-            if (relation, self.column) in publication.filters:
+            # so says Postgres of a column list, too
+            if (relation, self.column) in publication.filters | publication.columns:
                 return PgError(
                     "0A000", "cannot alter type of a column used by a publication WHERE clause"
                 )

@@ -303,7 +303,11 @@ class Grant(Operation):
         )
 
     def apply(self, schema: Schema) -> None:
-        """Remember which role has something, for it cannot be dropped then."""
+        """Remember which role has something, for it cannot be dropped then, and where columns are
+        granted by themselves."""
+        if self.give and "(" in re.split(r"\bON\b", self.text, maxsplit=1, flags=re.IGNORECASE)[0]:
+            for relation in map(schema.resolve, self.relations):
+                schema.others["grants of columns", relation] = ""
         for role in _roles(self.text) if self.relation is not None else ():
             about = str(schema.resolve(self.relation)) if self.relation is not None else ""
             if self.give:

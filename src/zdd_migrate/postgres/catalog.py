@@ -518,7 +518,7 @@ def _publications(connection: psycopg.Connection, schema: Schema) -> None:
 
 
 def _belongings(connection: psycopg.Connection, schema: Schema) -> None:
-    """Owners, grantees, the indexes that CLUSTER takes, and whose statistics objects are."""
+    """Owners, grantees, also of columns, the indexes that CLUSTER takes, and whose statistics objects are."""
     for nsp, name, owner in _rows(
         connection,
         "SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) FROM pg_class c "
@@ -533,6 +533,13 @@ def _belongings(connection: psycopg.Connection, schema: Schema) -> None:
         f"WHERE a.grantee <> 0 AND a.grantee <> c.relowner AND {OTHERS}",
     ):
         schema.granted.setdefault(role, set()).add(f"{nsp}.{name}")
+    for nsp, name in _rows(
+        connection,
+        "SELECT DISTINCT n.nspname, c.relname FROM pg_attribute a "
+        "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE a.attacl IS NOT NULL AND a.attnum > 0 AND c.relkind IN ('r', 'p') AND {OTHERS}",
+    ):
+        schema.others["grants of columns", QName(nsp, name)] = ""
     for nsp, name, index in _rows(
         connection,
         "SELECT n.nspname, t.relname, c.relname FROM pg_index x "

@@ -109,8 +109,19 @@ _QUERIES: Mapping[str, str] = {
           (SELECT string_agg(t.schemaname || '.' || t.tablename, ',' ORDER BY 1)
            FROM pg_publication_tables t WHERE t.pubname = p.pubname))
         FROM pg_publication p""",
+    # by way of JSON, for Postgres 14 has neither column lists nor filters
+    "published": """
+        SELECT t.pubname || ' ' || t.schemaname || '.' || t.tablename,
+          concat_ws(' ', (SELECT string_agg(c.name, ',' ORDER BY c.name)
+             FROM jsonb_array_elements_text(j.row->'attnames') AS c (name)), 'where', j.row->>'rowfilter')
+        FROM pg_publication_tables t, LATERAL (SELECT to_jsonb(t)) AS j (row)""",
     "statistics": f"""
-        SELECT n.nspname || '.' || s.stxname, pg_get_statisticsobjdef(s.oid)
+        SELECT n.nspname || '.' || s.stxname,
+          concat_ws(' ', s.stxrelid::regclass, s.stxkind::text,
+            (SELECT string_agg(a.attname, ',' ORDER BY a.attname) FROM pg_attribute a
+             WHERE a.attrelid = s.stxrelid AND a.attnum = ANY (s.stxkeys::int2[])),
+            pg_get_statisticsobjdef_expressions(s.oid)::text, 'target', nullif(s.stxstattarget, -1),
+            'owner', s.stxowner::regrole, 'comment', obj_description(s.oid, 'pg_statistic_ext'))
         FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {OTHERS}""",
 }
 
