@@ -5,6 +5,8 @@ Whatever restricts what old code may write waits for contract.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
@@ -17,6 +19,7 @@ from zdd_migrate.blocks.partitioned import (
 )
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.constraints import ConstraintDefinition
+from zdd_migrate.grammar.expressions import rename_names
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
@@ -252,7 +255,7 @@ def _unique(
     draft.sql(
         phase,
         (*(f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(o.name)}" for o in old), takes),
-        undo=(*gives_back, *(s for o in old for s in add_again(draft, table, o))),
+        undo=(*gives_back, *(s for o in old for s in add_again(draft, table, o, phase))),
         undo_transactional=False if old or written.using_index is not None else None,
         why="the constraint takes over the index just built: an instant under its lock"
         if replacing is None
@@ -351,11 +354,12 @@ def drop_constraint_step(draft: Draft, table: QName, known: Constraint, *, casca
             f"until contract new code cannot write what {known.name} forbids: old code's ON CONFLICT "
             "needs it; and the way back from contract needs rows that keep to it"
         )
+    phase = Phase.CONTRACT if keyed else Phase.EXPAND
     draft.sql(
-        Phase.CONTRACT if keyed else Phase.EXPAND,
+        phase,
         f"ALTER TABLE {draft.sql_name(table)} DROP CONSTRAINT {quote_ident(known.name)}"
         f"{' CASCADE' if cascade else ''}",
-        undo=add_again(draft, table, known),
+        undo=add_again(draft, table, known, phase),
         undo_transactional=False,
         why=f"stop asking {known.name} of {table}",
         lock=LockMode.ACCESS_EXCLUSIVE,
@@ -363,8 +367,32 @@ def drop_constraint_step(draft: Draft, table: QName, known: Constraint, *, casca
     )
 
 
-def add_again(draft: Draft, table: QName, known: Constraint) -> list[str]:
-    """Statements, each outside a transaction, that put a constraint back without blocking."""
+def _as_named(draft: Draft, table: QName, known: Constraint, phase: Phase) -> Constraint:
+    """The constraint with the names that columns have around a step of a phase: a column that is
+    renamed has its old one until the swap in contract."""
+
+    def names(of: QName) -> dict[str, str]:
+        twins = [twin for (owner, _), twin in draft.twins.items() if owner == of]
+        if phase is Phase.CONTRACT:
+            return {twin.old.name: twin.final for twin in twins}
+        return {twin.final: twin.old.name for twin in twins}
+
+    here = names(table)
+    there = names(known.ref_table) if known.ref_table is not None else {}
+    quoted = {was: quote_ident(now) for was, now in here.items()}
+    return replace(
+        known,
+        columns=tuple(here.get(c, c) for c in known.columns),
+        include=tuple(here.get(c, c) for c in known.include),
+        ref_columns=tuple(there.get(c, c) for c in known.ref_columns),
+        expression=rename_names(known.expression, quoted) if known.expression else None,
+    )
+
+
+def add_again(draft: Draft, table: QName, known: Constraint, phase: Phase) -> list[str]:
+    """Statements, each outside a transaction, that put a constraint back without blocking, as the
+    undo of a step of `phase`."""
+    known = _as_named(draft, table, known, phase)
     name, constraint = draft.sql_name(table), quote_ident(known.name)
     add = f"ALTER TABLE {name} ADD CONSTRAINT {constraint}"
     definition = definition_of(known)

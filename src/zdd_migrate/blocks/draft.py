@@ -110,6 +110,7 @@ class Draft:
     filled: set[tuple[QName, str]] = field(default_factory=set)
     #: columns with a default of ours until contract
     lent_defaults: set[tuple[QName, str]] = field(default_factory=set)
+    _prelude: list[Step] = field(default_factory=list)
     _staying: set[int] = field(default_factory=set)
     _last: dict[Phase, list[_Later]] = field(default_factory=lambda: {phase: [] for phase in Phase})
     _steps: dict[Phase, list[Step | _Later]] = field(
@@ -260,6 +261,10 @@ class Draft:
                 return f"{table.name}.{column}"
         return None
 
+    def prelude(self, statement: str, *, undo: str, why: str) -> None:
+        """Add a step before all others of expand: what a trigger of theirs already needs."""
+        self._prelude.append(Sql(id="", statements=(statement,), undo=(undo,), why=why))
+
     def leave(self, key: str, what: str) -> None:
         """Say that undo leaves something: `key` as the catalog comparison names the object."""
         self.leaves[key] = what
@@ -358,6 +363,7 @@ class Draft:
         for phase, last in self._last.items():
             self._steps[phase].extend(last)
         out = {phase: self._heard(phase) for phase in Phase}
+        out[Phase.EXPAND][:0] = self._prelude
         contract = out[Phase.CONTRACT]
         hard = [s for s in contract if s.undo is None and id(s) not in self._staying]
         out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)] + hard

@@ -38,6 +38,11 @@ class DoBlock(Operation):
     #: whether all it does with rows is read them
     only_reads: bool = False
 
+    @property
+    def only_creates(self) -> bool:
+        """Whether all it does is create what nobody uses yet."""
+        return all(kind in _HARMLESS for kind in self.inner_kinds)
+
     def effects(self, at: Situation) -> Effects:
         """None by itself; its statements follow."""
         return Effects()
@@ -156,7 +161,7 @@ def _read(cursor: Cursor) -> list[Operation]:
         language=language,
         body=body,
         inner_kinds=kinds,
-        guarded=guarded_statements(body) if any(k not in _HARMLESS for k in kinds) else (),
+        guarded=guarded_statements(body) if kinds else (),
         only_reads=all(getattr(o, "verb", None) == "select" for o in inner if o.kind == _ROWS),
     )
     return [block, *inner]

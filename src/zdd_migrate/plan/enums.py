@@ -174,8 +174,7 @@ def _aside(name: QName) -> QName:
 def _plan_types(draft: Draft, rebuilt: Rebuilt) -> None:
     working = quote_qname(_working(rebuilt.name))
     labels = ", ".join(quote_literal(label) for label in rebuilt.labels)
-    draft.sql(
-        Phase.EXPAND,
+    draft.prelude(
         f"CREATE TYPE {working} AS ENUM ({labels})",
         undo=f"DROP TYPE IF EXISTS {working}",
         why=f"the new {rebuilt.name.name} under a working name",

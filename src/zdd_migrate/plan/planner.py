@@ -147,7 +147,8 @@ def _kinds(start: Schema, statements: Sequence[Statement]) -> dict[QName, list[s
 
 def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> None:
     """A block as a whole; or, where it only guards its statements, each of them by itself."""
-    if not block.guarded:
+    # what a block creates unless it is there can be taken back only where that is known
+    if not block.guarded or (block.only_creates and not draft.schema.complete):
         block.plan(draft)
         for operation in inner:
             draft.created.update(operation.created(draft.schema))
