@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
@@ -19,6 +20,7 @@ from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Column, Schema, UserType
@@ -66,6 +68,7 @@ def rebuilt_enums(start: Schema, statements: Sequence[Statement]) -> list[Rebuil
     }
     everything = list(by_name.values())
     defaults: list[SetDefault] = []
+    texts: list[AlterColumnType] = []
     for statement in statements:
         for operation in statement.operations:
             if isinstance(operation, CreateType) and operation.form == "enum":
@@ -74,6 +77,8 @@ def rebuilt_enums(start: Schema, statements: Sequence[Statement]) -> list[Rebuil
                 everything.append(made)
             elif isinstance(operation, SetDefault):
                 defaults.append(operation)
+            elif _to_text(operation):
+                texts.append(operation)
             else:
                 _follow(start, operation, by_name)
     out = []
@@ -85,10 +90,21 @@ def rebuilt_enums(start: Schema, statements: Sequence[Statement]) -> list[Rebuil
         rebuilt = Rebuilt(old.started_as, start.types[old.started_as], new.labels, new.moves)
         moved = {(table, column) for table, column, _ in new.moves}
         covered = [*old.by, *new.by]
-        covered += [d for d in defaults if (start.resolve(_relation(d)), d.column) in moved]
+        on_the_way: tuple[SetDefault | AlterColumnType, ...] = (*defaults, *texts)
+        covered += [o for o in on_the_way if (start.resolve(_relation(o)), o.column) in moved]
         rebuilt.covered = {id(operation) for operation in covered}
         out.append(rebuilt)
     return out
+
+
+def _to_text(operation: Operation) -> TypeGuard[AlterColumnType]:
+    """A column made text for the time between two types, by a plain cast."""
+    return (
+        isinstance(operation, AlterColumnType)
+        and parse_type(operation.type).base in ("text", "character varying")
+        and squeeze(operation.using or "").replace('"', "").lower()
+        in ("", f"{operation.column}::text")
+    )
 
 
 def _relation(operation: Operation) -> QName:
