@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import fit, own
+from zdd_migrate.blocks.partitioned import IndexShape, index_words, plan_partitioned_index
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.grammar.expressions import analyse, rename_names
 from zdd_migrate.grammar.types import parse_type
@@ -75,7 +76,7 @@ class Copies:
         self.twins = twins
         self.replaced = {t.old.name: t for t in twins if not t.keeps_old}
         self.start = draft.start.tables[self.present]
-        self.end = draft.schema.tables.get(table) or Table(table)
+        self.end = draft.schema.tables.get(draft.final(self.present)) or Table(table)
         self.every = {t.old.name: quote_ident(t.new) for t in twins}
         self.map = {old: quote_ident(t.new) for old, t in self.replaced.items()}
         self.before_drop: list[str] = []
@@ -202,6 +203,16 @@ class Copies:
 
     def _build(self, index: Index) -> None:
         working = self._index_name(index)
+        if self.start.kind == "partitioned":
+            keys = [columns_of(key, self.every) for key in index.keys]
+            shape = IndexShape(
+                name=working,
+                tail=index_tail(index, self.every),
+                words=index_words(keys, [columns_of(c, self.every) for c in index.include]),
+                unique=index.unique,
+            )
+            plan_partitioned_index(self.draft, self.present, shape, Phase.MIGRATE)
+            return
         built = quote_qname(self.present.sibling(working))
         self.draft.sql(
             Phase.MIGRATE,
@@ -378,9 +389,19 @@ def index_copy_sql(index: Index, working: str, table_sql: str, columns: dict[str
     """CREATE INDEX CONCURRENTLY for a copy of `index` with columns replaced."""
     unique = "UNIQUE " if index.unique else ""
     head = f"CREATE {unique}INDEX CONCURRENTLY {quote_ident(fit(working))} ON {table_sql}"
+    return f"{head} {index_tail(index, columns)}"
+
+
+def columns_of(key: str, columns: dict[str, str]) -> str:
+    """A key of an index with its columns replaced, unquoted where it is one of them."""
+    return columns[key].strip('"') if key in columns else rename_names(key, columns)
+
+
+def index_tail(index: Index, columns: dict[str, str]) -> str:
+    """What follows the table in the CREATE INDEX of a copy with columns replaced."""
     match = re.search(r"\bUSING\s+\w+\s*\(.*$", index.definition, re.IGNORECASE | re.DOTALL)
     if match:
-        return f"{head} {rename_names(match[0], columns)}"
+        return rename_names(match[0], columns)
     keys = ", ".join(
         columns.get(
             key,
@@ -395,4 +416,4 @@ def index_copy_sql(index: Index, working: str, table_sql: str, columns: dict[str
     )
     distinct = " NULLS NOT DISTINCT" if index.nulls_not_distinct else ""
     where = f" WHERE {rename_names(index.predicate, columns)}" if index.predicate else ""
-    return f"{head} USING {index.method} ({keys}){include}{distinct}{where}"
+    return f"USING {index.method} ({keys}){include}{distinct}{where}"

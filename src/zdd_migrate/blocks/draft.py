@@ -130,6 +130,11 @@ class Draft:
         """The name a table physically has before contract (renames wait for contract)."""
         return self.present_tables.get(table, table)
 
+    def final(self, present: QName) -> QName:
+        """The name that a table has in the end, by the one it has now."""
+        names = [new for new, was in self.present_tables.items() if was == present]
+        return names[-1] if names else present
+
     def sql_name(self, table: QName) -> str:
         """The present name of a table, quoted for SQL."""
         return quote_qname(self.present(table))
@@ -348,6 +353,18 @@ class Draft:
         """Add a law of the data: `query` returns the rows that break it."""
         self.laws.append(Law(name, query, since, until))
 
+    def refuse_children(self, table: QName, what: str) -> bool:
+        """Whether other tables inherit from a table: neither its triggers nor tombstones' names do."""
+        children = [c for c in self.start.children_of(self.present(table)) if c.parent is None]
+        if children:
+            self.refuse(
+                f"{children[0].name} inherits from {table}, {what}: a trigger is not inherited, and a "
+                "column that the child declares itself would get another name with the parent's",
+                f"take the child out first (ALTER TABLE {children[0].name} NO INHERIT {table}), change "
+                "both tables by plans of their own, and let it inherit again",
+            )
+        return bool(children)
+
     def note(self, text: str) -> None:
         """Add a note for the plan's reviewers."""
         if text not in self.notes:
@@ -366,7 +383,9 @@ class Draft:
         out[Phase.EXPAND][:0] = self._prelude
         contract = out[Phase.CONTRACT]
         hard = [s for s in contract if s.undo is None and id(s) not in self._staying]
-        out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)] + hard
+        out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)]
+        # by then renamed tables have their new names
+        out[Phase.CONTRACT] += [self._under_final_names(s) for s in hard]
         if out[Phase.CONTRACT] or self.needs_release:
             out[Phase.SWITCH].append(
                 Release(
@@ -388,6 +407,16 @@ class Draft:
             )
             for phase, steps in out.items()
         }
+
+    def _under_final_names(self, step: Step) -> Step:
+        if not isinstance(step, Sql):
+            return step
+        for was in dict.fromkeys(self.present_tables.values()):
+            named = re.compile(rf'(?<![\w".]){re.escape(quote_qname(was))}(?![\w$"])')
+            now = quote_qname(self.final(was))
+            texts = tuple(now.join(named.split(s)) for s in step.statements)
+            step = replace(step, statements=texts)
+        return step
 
     def _heard(self, phase: Phase) -> list[Step]:
         """A phase's steps, those that had to wait for the last operation in their places."""

@@ -39,6 +39,8 @@ def plan_filled(
             draft.restricts_old = True
         return
     draft.filled.add((table, column))
+    if draft.refuse_children(table, f"whose {column} nothing would fill"):
+        return
     _remember(draft, table, column, expression, type_)
     if draft.dual_write:
         draft.note(f"{column} of {table} is filled by a trigger all the same: old code lacks it")
@@ -202,6 +204,8 @@ def plan_required(draft: Draft, table: QName, column: str) -> None:
 
 def plan_dropped_column(draft: Draft, table: QName, column: str, *, cascade: bool) -> None:
     """Out of use first, reversibly; gone at the very end."""
+    if draft.refuse_children(table, f"and with it {column}"):
+        return
     name = draft.sql_name(table)
     tombstone = own("old", column)
     draft.breaks_old = True

@@ -7,7 +7,7 @@ function a copy. At contract the stand-in goes and the object takes the name, in
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA
@@ -67,7 +67,7 @@ def plan_stand_in(
     old: QName,
     new: QName,
     *,
-    make: Sequence[str],
+    make: Sequence[str] | Callable[[bool], Sequence[str]],
     stands_in: str,
     why: str,
     signature: str = "",
@@ -76,7 +76,9 @@ def plan_stand_in(
     """`make` a stand-in under the new name in expand; at contract the object takes the name.
 
     `old` is the present name, `stands_in` the kind of the stand-in, `lock` is on the object at
-    contract.
+    contract. Where `make` is to be called, the stand-in is of a table, and waits until everything
+    else is known about it: whether this is its last name, and which columns it will have. It is told
+    whether columns have changed their names already, as they have on the way back from contract.
     """
     if stands_in == "VIEW":
         draft.breaks_old = True
@@ -85,29 +87,55 @@ def plan_stand_in(
     draft.needs_release = True
     known = old if lock is not None else None
     drop = f"{stands_in} {{}}{quote_qname(new)}{signature if stands_in == kind else ''}"
-    draft.sql(
-        Phase.EXPAND,
-        make,
-        undo=f"DROP {drop.format('IF EXISTS ')}",
-        why=why,
-        lock=LockMode.ACCESS_SHARE if known is not None else None,
-        relation=known,
-    )
     takes = str(new) if old.schema != new.schema else new.name
-    draft.sql(
-        Phase.CONTRACT,
-        (f"DROP {drop.format('')}", *renaming(kind, old, new, signature)),
-        undo=(*renaming(kind, new, old, signature), *make),
-        why=f"{old.name} becomes {takes}; nobody uses the old name any more",
-        lock=lock,
-        relation=known,
-    )
+
+    def expand() -> None:
+        if callable(make) and draft.final(old) != new:
+            return
+        draft.sql(
+            Phase.EXPAND,
+            make(False) if callable(make) else make,
+            undo=f"DROP {drop.format('IF EXISTS ')}",
+            why=why,
+            lock=LockMode.ACCESS_SHARE if known is not None else None,
+            relation=known,
+        )
+
+    def contract() -> None:
+        if callable(make) and draft.final(old) != new:
+            return
+        draft.sql(
+            Phase.CONTRACT,
+            (f"DROP {drop.format('')}", *renaming(kind, old, new, signature)),
+            undo=(
+                *renaming(kind, new, old, signature),
+                *(make(True) if callable(make) else make),
+            ),
+            why=f"{old.name} becomes {takes}; nobody uses the old name any more",
+            lock=lock,
+            relation=known,
+        )
+
+    if callable(make):
+        draft.last(expand, Phase.EXPAND)
+        draft.last(contract, Phase.CONTRACT)
+    else:
+        expand()
+        contract()
 
 
-def view_over(draft: Draft, relation: QName, view: QName, columns: Sequence[str]) -> list[str]:
-    """Statements that make a view of all of a relation, for whoever may use the relation."""
+def view_over(
+    draft: Draft,
+    relation: QName,
+    view: QName,
+    columns: Sequence[str],
+    called: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Statements that make a view of all of a relation, for whoever may use the relation. `called`
+    are the names that columns have in the relation, where those are others."""
     invoker = " WITH (security_invoker = true)" if draft.pg >= 15 else ""
-    shown = ", ".join(quote_ident(c) for c in columns) or "*"
+    pairs = [(quote_ident((called or {}).get(c, c)), quote_ident(c)) for c in columns]
+    shown = ", ".join(now if now == c else f"{now} AS {c}" for now, c in pairs) or "*"
     return [
         f"CREATE VIEW {quote_qname(view)}{invoker} AS SELECT {shown} FROM {quote_qname(relation)}",
         *copy_grants(relation, view),
@@ -115,7 +143,20 @@ def view_over(draft: Draft, relation: QName, view: QName, columns: Sequence[str]
 
 
 def plan_view_shim(draft: Draft, kind: str, old: QName, new: QName, columns: Sequence[str]) -> None:
-    """A relation under its new name, as a view over the old one. `kind` is TABLE, VIEW …"""
+    """A relation under its new name, as a view over the old one. `kind` is TABLE, VIEW …
+
+    `columns` are a view's; a table's are those that it has in the end.
+    """
+
+    def of_table(swapped: bool) -> list[str]:
+        from zdd_migrate.blocks.twin import all_syncs
+
+        found = draft.schema.tables.get(new)
+        owners = [table for table in draft.syncs if draft.present(table) == old]
+        now = dict(p for o in owners for s in all_syncs(draft, o) for p in s.final)
+        shown = [c.name for c in found.columns] if found else columns
+        return view_over(draft, old, new, shown, now if swapped else {})
+
     if kind == "TABLE":
         draft.note(
             f"through the view {new}, COPY … FROM, TRUNCATE and system columns do not work: new "
@@ -128,7 +169,9 @@ def plan_view_shim(draft: Draft, kind: str, old: QName, new: QName, columns: Seq
         kind,
         old,
         new,
-        make=view_over(draft, old, new, columns),
+        make=of_table
+        if kind in ("TABLE", "FOREIGN TABLE")
+        else view_over(draft, old, new, columns),
         stands_in="VIEW",
         why=f"new code reads and writes {new if old.schema != new.schema else new.name} through a "
         f"view over {old.name}",

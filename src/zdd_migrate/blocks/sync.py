@@ -73,6 +73,9 @@ def reserve(draft: Draft, table: QName) -> None:
     """
     if table in draft.syncs:
         return
+    if draft.refuse_children(table, "whose rows cannot be kept in step"):
+        draft.syncs[table] = []
+        return
     if draft.dual_write:
         from zdd_migrate.blocks.dual import reserve_dual
 
