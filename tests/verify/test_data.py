@@ -106,6 +106,27 @@ def test_the_same_seed_gives_the_same_rows(pg_server: Server) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_circles_of_references_and_late_keys_are_filled(connection: psycopg.Connection) -> None:
+    """What need not refer goes first, NULLs of a unique key are no duplicates, deferred keys are
+    no arbiters, and several columns agree with each other."""
+    connection.execute(
+        """CREATE TABLE versions (id int PRIMARY KEY, failure int UNIQUE);
+           CREATE TABLE jobs (id int PRIMARY KEY, version int NOT NULL REFERENCES versions);
+           ALTER TABLE versions ADD FOREIGN KEY (failure) REFERENCES jobs;
+           CREATE TABLE places (id int PRIMARY KEY, n int UNIQUE DEFERRABLE,
+             kind text NOT NULL, owner int,
+             CHECK ((kind = 'own' AND owner IS NOT NULL) OR (kind = 'free' AND owner IS NULL)));"""
+    )
+    schema = read_schema(connection)
+
+    notes = fill(connection, schema, sorted(schema.tables), 300)
+
+    assert notes == []
+    for table in ("versions", "jobs", "places"):
+        assert one(connection, f"SELECT count(*) FROM {table}") == 300, table
+    assert one(connection, "SELECT count(*) FROM places WHERE kind = 'free'") > 5
+
+
 #: what real histories ask of their texts
 PATTERNS = (
     "x ~ '^[A-Z]{2}[0-9]{4}$'",

@@ -83,25 +83,53 @@ def fill(
 
 
 def _in_order(schema: Schema, tables: Sequence[QName]) -> list[Table]:
-    """Tables with those they refer to first."""
+    """Tables with those they refer to first; in a circle, those that they must refer to."""
     out: dict[QName, Table] = {}
     visiting: set[QName] = set()
+    later: list[QName] = []
 
     def visit(name: QName) -> None:
         table = schema.tables.get(name)
         if table is None or name in out or name in visiting:
             return
         visiting.add(name)
-        for constraint in table.constraints:
-            if constraint.kind == "foreign_key" and constraint.ref_table is not None:
-                visit(constraint.ref_table)
+        for target, required in _references(table):
+            if not required and visiting & _required(schema, target):
+                later.append(target)  # it must refer to one of these, and may wait for them
+            else:
+                visit(target)
         visiting.discard(name)
         if table.kind != "foreign" and table.parent is None:
             out[name] = table
 
     for name in tables:
         visit(name)
+    for name in later:
+        visit(name)
     return list(out.values())
+
+
+def _references(table: Table) -> list[tuple[QName, bool]]:
+    """The tables it refers to, and whether each of its rows must."""
+    return [
+        (c.ref_table, all((column := table.column(n)) and column.not_null for n in c.columns))
+        for c in table.constraints
+        if c.kind == "foreign_key" and c.ref_table is not None and c.ref_table != table.name
+    ]
+
+
+def _required(schema: Schema, name: QName) -> set[QName]:
+    """A table and all that must have rows before it can have any."""
+    found: set[QName] = set()
+    todo = [name]
+    while todo:
+        one = todo.pop()
+        table = schema.tables.get(one)
+        if table is None or one in found:
+            continue
+        found.add(one)
+        todo += [target for target, required in _references(table) if required]
+    return found
 
 
 def _has_rows(connection: psycopg.Connection, table: QName) -> bool:
@@ -135,17 +163,25 @@ def _insert(source: _Source, rows: int, start: int = 1) -> str:
         f"SELECT {values}{given}, g AS zdd_g FROM generate_series({start}, {start + spare - 1}) g "
         "OFFSET 0"
     )
+    # keys that are looked at when a transaction ends cannot say which rows to leave out
+    deferred = any(c.deferrable for c in table.constraints if c.kind != "foreign_key")
+    conflicts = "" if deferred else " ON CONFLICT DO NOTHING"
     keys = _whole_keys(source, made)
     firsts = "".join(
         f", row_number() OVER (PARTITION BY {', '.join(map(quote_ident, key))} ORDER BY zdd_g) "
         f"AS zdd_u{n}"
         for n, key in enumerate(keys)
     )
-    once = " AND ".join(f"x.zdd_u{n} = 1" for n in range(len(keys))) or "true"
+    once = (
+        " AND ".join(
+            f"(x.zdd_u{n} = 1 OR {' OR '.join(f'x.{quote_ident(c)} IS NULL' for c in key)})"
+            for n, key in enumerate(keys)
+        )
+        or "true"
+    )
     return (
         f"INSERT INTO {name} ({columns}) SELECT {outer} FROM (SELECT x.*{firsts} "
-        f"FROM ({candidates}) x WHERE {where} OFFSET 0) x WHERE {once} LIMIT {rows} "
-        "ON CONFLICT DO NOTHING"
+        f"FROM ({candidates}) x WHERE {where} OFFSET 0) x WHERE {once} LIMIT {rows}{conflicts}"
     )
 
 
@@ -208,8 +244,7 @@ def _value(source: _Source, column: Column) -> str | None:
             return _reference(source, constraint, column, unique)
     allowed = _allowed(table, column) or _bounds(source, column)
     if allowed:
-        array = ", ".join(f"{value}::{_plain_type(source, column.type)}" for value in allowed)
-        return f"(ARRAY[{array}])[1 + g % {len(allowed)}]"
+        return _one_of(source, column, allowed, "g")
     value = (
         _ranged(source, column, unique)
         or _patterned(source, column, unique)
@@ -217,6 +252,10 @@ def _value(source: _Source, column: Column) -> str | None:
     )
     if value is None:
         return None if not column.not_null or column.default is not None else "NULL"
+    named = _compared(table, column) if not unique else []
+    if named:  # by a CHECK over several columns: mostly these, for the others to agree with
+        pick = _one_of(source, column, named, source.draw(column.name + "="))
+        value = f"(CASE WHEN g % 4 = 0 THEN {value} ELSE {pick} END)"
     if not column.not_null and not unique:
         return f"CASE WHEN {source.draw(column.name + '?')} % 10 = 0 THEN NULL ELSE {value} END"
     return value
@@ -243,6 +282,30 @@ def _reference(source: _Source, fk: Constraint, column: Column, unique: bool) ->
         which = "g"
     # neither query hangs on the row, so the server runs each once
     return f"(ARRAY(SELECT r.{quote_ident(key)} FROM {table} r ORDER BY {order}))[{which}]"
+
+
+def _one_of(source: _Source, column: Column, literals: Sequence[str], number: str) -> str:
+    array = ", ".join(f"{value}::{_plain_type(source, column.type)}" for value in literals)
+    return f"(ARRAY[{array}])[1 + ({number}) % {len(literals)}]"
+
+
+def _compared(table: Table, column: Column) -> list[str]:
+    """Literals that CHECKs over several columns compare a text with."""
+    base = parse_type(column.type).base
+    found: dict[str, None] = {}
+    for constraint in table.constraints:
+        if constraint.kind != "check" or column.name not in constraint.columns[:20]:
+            continue
+        if base not in _TEXTS or len(constraint.columns) < 2:
+            continue
+        text = constraint.expression or ""
+        name = re.escape(quote_ident(column.name))
+        named = rf"(?<![\w\"]){name}(?![\w\"])\)?(?:::[\w ]+)?\s*"
+        for match in re.finditer(rf"{named}=\s*('(?:[^']|'')*')", text):
+            found[match[1]] = None
+        for match in re.finditer(rf"{named}=\s*ANY\s*\(+\s*ARRAY\s*\[([^\]]*)\]", text):
+            found.update(dict.fromkeys(re.findall(r"'(?:[^']|'')*'", match[1])))
+    return list(found)
 
 
 def _allowed(table: Table, column: Column) -> list[str]:
