@@ -369,11 +369,11 @@ def drop_constraint_step(draft: Draft, table: QName, known: Constraint, *, casca
 
 def _as_named(draft: Draft, table: QName, known: Constraint, phase: Phase) -> Constraint:
     """The constraint with the names that columns have around a step of a phase: a column that is
-    renamed has its old one until the swap in contract."""
+    renamed has its old one until the swap in contract, and until the end where code writes both."""
 
     def names(of: QName) -> dict[str, str]:
         twins = [twin for (owner, _), twin in draft.twins.items() if owner == of]
-        if phase is Phase.CONTRACT:
+        if phase is Phase.CONTRACT and not draft.dual_write:
             return {twin.old.name: twin.final for twin in twins}
         return {twin.final: twin.old.name for twin in twins}
 

@@ -324,9 +324,12 @@ class Draft:
         """Keep a place in a phase for steps that `add` adds once every operation has been heard."""
         self._steps[phase].append(_Later(add))
 
-    def last(self, add: Callable[[], None], phase: Phase = Phase.MIGRATE) -> None:
-        """Like `later`, at the very end of a phase: of migrate, when every row has been filled."""
-        self._last[phase].append(_Later(add))
+    def last(
+        self, add: Callable[[], None], phase: Phase = Phase.MIGRATE, *, foremost: bool = False
+    ) -> None:
+        """Like `later`, at the very end of a phase: of migrate, when every row has been filled.
+        `foremost` comes before the others that are last."""
+        self._last[phase].insert(0 if foremost else len(self._last[phase]), _Later(add))
 
     def sync(self, sync: Sync) -> None:
         """Keep two shapes of a row in step; all syncs of a table share one trigger."""

@@ -39,7 +39,8 @@ def reserve_dual(draft: Draft, table: QName) -> None:
     draft.syncs[table] = []
     draft.needs_release = True
     draft.later(Phase.EXPAND, lambda: _expand(draft, table))
-    draft.later(Phase.CONTRACT, lambda: _away(draft, table))
+    # what hangs on the old column is dropped while the column still has its name
+    draft.last(lambda: _away(draft, table), Phase.CONTRACT, foremost=True)
     draft.later(Phase.CONTRACT, lambda: _drop(draft, table))
     if first:
         draft.later(Phase.MIGRATE, lambda: _first_release(draft))

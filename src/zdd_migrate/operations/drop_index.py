@@ -103,6 +103,8 @@ class DropIndex(Operation):
         if table is not None and table.kind == "partitioned":
             self._plan_partitioned(draft, name, index)
             return
+        if draft.dual_write:  # the old column has its name until the end
+            index = draft.start.indexes.get(name, index)
         draft.touches.setdefault(index.table)
         draft.restricts_old = draft.restricts_old or index.unique
         draft.sql(

@@ -92,6 +92,7 @@ class RenameTable(Operation):
             refused = why_no_copy(draft, relation)
             if refused is not None:
                 draft.refuse(*refused)
+                draft.present_tables[new] = draft.present(relation)
                 return
             _offer(draft, relation, new)
             plan_table_copy(draft, relation, new)

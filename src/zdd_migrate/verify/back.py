@@ -166,7 +166,7 @@ def _undo(
     # long to start, go along on that one; made-up statements on every one
     longest = saved.phase is last_reversible(bench.plan)
     along = saved.code if longest else saved.code.without_given()
-    if alive == "new" and bench.floor and not bench.plan.dual_writes:
+    if alive == "new" and bench.floor:
         along = along.with_new(bench.floor)
     sessions = bench.open(saved.database, (alive,), code_in(bench, groups[0][0], along))
     runner = bench.runner(saved.database, "zdd-migrate undo")
