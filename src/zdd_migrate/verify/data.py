@@ -241,7 +241,13 @@ def _value(source: _Source, column: Column) -> str | None:
     unique = _unique(source, column)
     for constraint in table.constraints:
         if constraint.kind == "foreign_key" and column.name in constraint.columns:
-            return _reference(source, constraint, column, unique)
+            key = _reference(source, constraint, column, unique)
+            if key is None or column.not_null:
+                return key
+            # all columns of one reference are NULL together
+            return (
+                f"CASE WHEN {source.draw(constraint.name + '?')} % 10 = 0 THEN NULL ELSE {key} END"
+            )
     allowed = _allowed(table, column) or _bounds(source, column)
     if allowed:
         return _one_of(source, column, allowed, "g")
