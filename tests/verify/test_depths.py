@@ -21,6 +21,7 @@ from zdd_migrate.errors import InputError
 from zdd_migrate.model.verdict import Judgement, Trial, Verdict
 from zdd_migrate.postgres.pooler import pooled
 from zdd_migrate.postgres.servers import Server
+from zdd_migrate.verify.judge import Limits
 from zdd_migrate.verify.specs import Settings, settings, versions
 from zdd_migrate.verify.versions import CodeVersion
 from zdd_migrate.verify.walk import Effort, verify_migration, verify_plan
@@ -490,6 +491,42 @@ def test_a_script_for_psql_is_a_program(
     assert [t.outcome for t in of(verdict, "old command", "start")] == ["works"]
     assert [e.sqlstate for e in errors] == ["42703"]
     assert errors[0].statement.startswith("INSERT INTO users (email, user_name)")
+
+
+PROVOKING = """
+import os, sys, time, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+    try: connection.execute("SELECT 1 / 0")
+    except psycopg.errors.DivisionByZero: pass
+    time.sleep(0.4)
+    columns = connection.execute("SELECT attname FROM pg_attribute WHERE attname = 'username'")
+    sys.exit("not as it was" if columns.fetchone() else 0)
+"""
+
+
+def test_a_program_is_judged_by_how_it_ends(
+    tmp_path: Path, pg_server: Server, stack: ExitStack
+) -> None:
+    """Not by how long it runs, nor by errors in the log that it bears with when it works."""
+    (tmp_path / "provoking.py").write_text(PROVOKING)
+    old = versions("old", Settings(command="python provoking.py"), tmp_path, stack)
+
+    verdict = verify_migration(
+        [RENAME],
+        in_transaction=False,
+        schema_sql=BEFORE,
+        server=pg_server,
+        seed_sql=SEED,
+        effort=QUICK,
+        old=old,
+        limits=Limits(longest_wait_ms=300),
+    )
+    began = of(verdict, "old command", "start")
+    errors = [e for t in of(verdict, "old command", "migration") for e in t.errors]
+
+    assert [(t.outcome, t.longest_wait_ms > 300) for t in began] == [("works", True)]
+    assert {e.sqlstate for e in errors} == {"-----"}
+    assert all(e.message.endswith("not as it was") for e in errors)
 
 
 def running(directory: str, mark: str) -> list[int]:

@@ -145,7 +145,7 @@ class Bench:
             when=when,
             code=label(version),
             expected=works,
-            limits=self.limits,
+            limits=self._limits_of(session),
         )
 
     def _fill_new_tables(self, database: str) -> None:
@@ -199,14 +199,13 @@ class Bench:
             session.stop()
             left = session.take()
             session.close()
-            if session.whole_runs:
-                # one run of a program may outlast any step: its own limit applies, not a
-                # statement's
-                limits = Limits(longest_wait_ms=float("inf"))
-            elif left.errors:
-                limits = self.limits
-            else:
+            if not session.whole_runs and not left.errors:
                 continue
+            limits = self._limits_of(session)
             self.trials.append(
                 trial(left, phase=phase, when=when, code=name, expected=True, limits=limits)
             )
+
+    def _limits_of(self, session: Session) -> Limits:
+        """One run of a program may outlast any step: its own limit applies, not a statement's."""
+        return Limits(longest_wait_ms=float("inf")) if session.whole_runs else self.limits

@@ -62,6 +62,8 @@ class Command:
     seconds: float = _COMMAND_SECONDS
     depth: str = "command"
     ledger: Ledger | None = None
+    #: errors in the server's log of runs that worked: the program provokes them, or bears with them
+    borne: set[tuple[str, str, str]] = field(default_factory=set)
 
     @property
     def has_work(self) -> bool:
@@ -182,12 +184,14 @@ class _CommandSession:
                 f"versions.{self.version.name}.command does not start: {self.version.command} "
                 f"ended with {status}: {said}"
             )
-        logged = self._errors_logged()
+        logged = {(e.sqlstate, e.message, e.statement): e for e in self._errors_logged()}
         if status == 0:
+            self.version.borne.update(logged)
             return
-        for error in logged:
+        new = [error for key, error in logged.items() if key not in self.version.borne]
+        for error in new:
             self.recorder.failed(error.sqlstate, error.message, error.statement)
-        if not logged:
+        if not new:
             if "ModuleNotFoundError" in said or "can't open file" in said:
                 raise InputError(f"versions.{self.version.name}.command does not start: {said}")
             self.recorder.failed("-----", f"{self.version.command} ended with {status}: {said}", "")
