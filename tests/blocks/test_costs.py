@@ -23,7 +23,7 @@ def _plan(migration: str, size: int | None, via: str | None = None) -> Plan:
 
 def test_a_copy_costs_what_its_table_weighs_and_a_view_nothing() -> None:
     """Both are named, with the option that takes the one not planned."""
-    copy, view = _plan(RENAME, 10 * GIGABYTE).alternatives
+    copy, dual, view = _plan(RENAME, 10 * GIGABYTE).alternatives
 
     assert (copy.via, copy.chosen, copy.rows, copy.bytes) == (
         "copy",
@@ -37,13 +37,15 @@ def test_a_copy_costs_what_its_table_weighs_and_a_view_nothing() -> None:
     assert copy.seconds == 200 + 250
     assert "1 more index entries" in copy.each_write
     assert (view.via, view.chosen, view.option, view.copies) == ("view", False, "--via view", False)
+    assert (dual.via, dual.option, dual.releases) == ("dual write", "--sync application", 3)
+    assert dual.seconds == copy.seconds
     assert "about 8 minutes" in copy.text
     assert "no row is written anew" in view.text
 
 
 def test_a_table_that_nobody_measured_is_said_to_be_that() -> None:
     """No figure is made up."""
-    copy, _ = _plan(RENAME, None).alternatives
+    copy, *_ = _plan(RENAME, None).alternatives
 
     assert copy.seconds is None
     assert "nobody measured" in copy.text

@@ -76,6 +76,8 @@ class Draft:
     behind_view: dict[tuple[QName, str], str] = field(default_factory=dict)
     #: tables of whose columns the migration changes nothing but names
     only_renamed: frozenset[QName] = frozenset()
+    #: whether it does nothing else at all
+    renames_alone: bool = False
     #: tables that it does nothing to but give them other names, and how often
     only_moved: dict[QName, int] = field(default_factory=dict)
     #: what the release of the new code has to bring along, and its connections' first schemas

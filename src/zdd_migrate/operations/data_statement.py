@@ -15,10 +15,12 @@ from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
 from zdd_migrate.grammar.queries import follow_query, relations_read
 from zdd_migrate.grammar.rows import plain_name
+from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.effects import Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
+from zdd_migrate.model.schema import Table
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import with_calls
 from zdd_migrate.operations.create_table import CreateTable, Persistence
@@ -104,7 +106,10 @@ class DataStatement(Operation):
             draft.as_written(Phase.EXPAND, undo=(), why=f"rows of the new table {relation}")
             return
         if self.verb == "update" and self.simple and self._repeatable(draft):
-            todo = " OR ".join(f"{c} IS DISTINCT FROM ({e})" for c, e in self.assignments)
+            known = draft.table(relation)
+            todo = " OR ".join(
+                f"{c} IS DISTINCT FROM {_comparable(known, c, e)}" for c, e in self.assignments
+            )
             where = f"({self.where}) AND ({todo})" if self.where else todo
             draft.backfill(
                 relation,
@@ -181,6 +186,16 @@ _ONLY_MISSING = re.compile(
     r"\bON\s+CONFLICT\b(?!.*\bDO\s+UPDATE\b)|\bNOT\s+EXISTS\b(?!.*\bDO\s+UPDATE\b)",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def _comparable(table: Table | None, column: str, value: str) -> str:
+    """A value as what the column makes of it: an UPDATE casts what a comparison does not."""
+    target = table.column(plain_name(column)) if table is not None else None
+    source = table.column(plain_name(value)) if table is not None else None
+    if target is None or source is None:
+        return f"({value})"
+    alike = parse_type(target.type).base == parse_type(source.type).base
+    return f"({value})" if alike else f"({value})::{target.type}"
 
 
 def _done_by_calls(operation: DataStatement, draft: Draft) -> tuple[str, str] | None:

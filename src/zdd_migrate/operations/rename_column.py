@@ -103,9 +103,14 @@ class RenameColumn(Operation):
         if draft.via == "view":
             self._plan_view(draft, relation, table)
             return
-        if draft.dual_write and not self._dual_writable(draft, relation, table, column):
+        single = self._why_not_twice(draft, relation, table, column)
+        if draft.dual_write and single:
+            draft.refuse(
+                f"where the code writes both columns itself, the old one is dropped in the end: {single}",
+                "leave --sync application out: with a trigger the old column stays, under its new name",
+            )
             return
-        _offer(draft, relation, self.column, self.to)
+        _offer(draft, relation, self.column, self.to, twice=not single)
         draft.breaks_old = True
         twin = draft.twins.pop((relation, self.column), None)
         if twin is None:
@@ -127,8 +132,9 @@ class RenameColumn(Operation):
             twin = replace(twin, new=self.to, final=self.to, down=down)
         plan_twin(draft, twin)
 
-    def _dual_writable(self, draft: Draft, relation: QName, table: Table, column: Column) -> bool:
-        """Whether a new column can take the old one's place: nothing but copies hangs on it."""
+    def _why_not_twice(self, draft: Draft, relation: QName, table: Table, column: Column) -> str:
+        """Why a new column cannot take the old one's place, "" where it can: what hangs on it can be
+        copied."""
         from zdd_migrate.operations.drop_column import DropColumn
 
         key = table.primary_key
@@ -148,12 +154,7 @@ class RenameColumn(Operation):
             for p in table.policies
         ):
             reason = f"a policy of {relation} reads {self.column}"
-        if reason:
-            draft.refuse(
-                f"where the code writes both columns itself, the old one is dropped in the end: {reason}",
-                "leave --sync application out: with a trigger the old column stays, under its new name",
-            )
-        return not reason
+        return reason
 
     def _plan_view(self, draft: Draft, relation: QName, table: Table) -> None:
         """A view shows the column under its new name; at contract it is renamed as it stands."""
@@ -166,17 +167,16 @@ class RenameColumn(Operation):
         if (relation, self.column) not in draft.behind_view:
             _say_what_does_not_follow(draft, table, self.column, self.to)
         plan_next_view(draft, relation, self.column, self.to)
-        _offer(draft, relation, self.column, self.to)
+        _offer(draft, relation, self.column, self.to, twice=False)
 
 
-def _offer(draft: Draft, table: QName, column: str, to: str) -> None:
+def _offer(draft: Draft, table: QName, column: str, to: str, *, twice: bool) -> None:
     """The ways there are to the new name, each with what it costs on this table."""
     from zdd_migrate.blocks.costs import copying
     from zdd_migrate.blocks.next_view import why_not
 
     about = f"{table}.{column} → {to}"
     view, dual = draft.via == "view", draft.dual_write
-    twice = "the value stored twice, a trigger"
     draft.alternatives.append(
         copying(
             draft,
@@ -187,10 +187,10 @@ def _offer(draft: Draft, table: QName, column: str, to: str) -> None:
             option="--via copy",
             what="a second column kept in step by a trigger: any client works with either name",
             chosen=not view and not dual,
-            each_write=twice,
+            each_write="the value stored twice, a trigger",
         )
     )
-    if dual:
+    if dual or (twice and draft.renames_alone):
         draft.alternatives.append(
             copying(
                 draft,
@@ -200,7 +200,7 @@ def _offer(draft: Draft, table: QName, column: str, to: str) -> None:
                 via="dual write",
                 option="--sync application",
                 what="a second column that the code writes itself; no trigger, every writer must do it",
-                chosen=True,
+                chosen=dual,
                 each_write="the value stored twice",
                 releases=3,
             )

@@ -12,7 +12,8 @@ _WHO = {
 }
 
 _DUAL_WHO = {
-    Phase.MIGRATE: "Begins with a release; the rows are filled while that code runs alone.",
+    Phase.MIGRATE: "Begins with a release, at which apply stops until it is run again; the rows are filled "
+    "while that code runs alone.",
     Phase.SWITCH: "Two releases, one after the other; apply stops at each until it is run again.",
 }
 
