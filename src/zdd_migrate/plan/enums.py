@@ -1,4 +1,5 @@
 """An enum made anew under its own name: how a label is dropped, for Postgres cannot drop one.
+Where none is dropped and their order stays, the labels are added to the type that is there.
 
 Migrations write it in two ways: make the new type, move the columns over, give it the old one's
 name; or give the old one another name first. Either way a type ends and another begins under the
@@ -9,6 +10,7 @@ with all labels of both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
@@ -21,6 +23,7 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.expressions import analyse, squeeze
 from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Column, Schema, UserType
@@ -143,6 +146,9 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
     if rebuilt.planned:
         return
     rebuilt.planned = True
+    if _only_grows(rebuilt):
+        _plan_grown(draft, rebuilt, final)
+        return
     if refuse_dual(draft, f"the values of {rebuilt.name} under the old type and the new"):
         return
     tables = {table for table, _, _ in rebuilt.moves}
@@ -165,6 +171,10 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
             "make the new type under a name of its own and move one table after the other to it",
         )
         return
+    draft.note(
+        f"a statement that new code has prepared with a value of {rebuilt.name} in it fails once with "
+        "42804 or 42883 when the type is exchanged at contract, and works when it is prepared anew"
+    )
     _plan_types(draft, rebuilt)
     moves = rebuilt.moves
     for table, column, _ in moves:
@@ -176,6 +186,79 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
         f"DROP TYPE {quote_qname(_aside(rebuilt.name))}",
         undo=None,
         why=f"drop the old type {rebuilt.name.name}; after this there is no way back",
+    )
+
+
+def _only_grows(rebuilt: Rebuilt) -> bool:
+    """Whether the new type has all labels of the old one, in the same order, and nothing but casts
+    lead to it: then the old type with labels added is the new one."""
+    kept = [label for label in rebuilt.labels if label in rebuilt.old.labels]
+    return kept == list(rebuilt.old.labels) and all(
+        re.fullmatch(
+            rf"\(*{re.escape(column.lower())}\)*(::[\w.]+(\[\])?\)*)*",
+            re.sub(r"[\s\"]", "", using or column).lower(),
+        )
+        for _, column, using in rebuilt.moves
+    )
+
+
+def _plan_grown(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
+    """Labels are added where they stand in the new type: no column changes, no statement breaks."""
+    name = quote_qname(rebuilt.name)
+    draft.note(
+        f"{rebuilt.name} is made anew with labels added and none taken away: the plan adds them to "
+        "the type that is there"
+    )
+    there = list(rebuilt.old.labels)
+    for position, label in enumerate(rebuilt.labels):
+        if label in there:
+            continue
+        before = rebuilt.labels[position - 1] if position else None
+        where = (
+            f" AFTER {quote_literal(before)}" if before else f" BEFORE {quote_literal(there[0])}"
+        )
+        draft.leave(
+            f"type {rebuilt.name}",
+            f"labels that {rebuilt.name} gets for the new code: Postgres cannot take one back",
+        )
+        draft.sql(
+            Phase.EXPAND,
+            f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {quote_literal(label)}{where}",
+            undo=(),
+            why=f"new code may write '{label}'; old code must be able to read it",
+            transactional=False,
+        )
+        there.append(label)
+    for table, column in dict.fromkeys((t, c) for t, c, _ in rebuilt.moves):
+        _plan_default(draft, table, column, final)
+
+
+def _plan_default(draft: Draft, table: QName, column: str, final: Schema) -> None:
+    """The default that the migration leaves the column with, where that is another one."""
+
+    def of(schema: Schema) -> str | None:
+        known = schema.tables.get(table)
+        found = known.column(column) if known is not None else None
+        return found.default if found is not None else None
+
+    def bare(default: str | None) -> str:
+        return re.sub(r"::[\w.\"]+(\[\])?", "", default or "").strip()
+
+    was, now = of(draft.start), of(final)
+    if bare(was) == bare(now):
+        return
+    head = f"ALTER TABLE {draft.sql_name(table)} ALTER COLUMN {quote_ident(column)}"
+
+    def clause(default: str | None) -> str:
+        return f"{head} SET DEFAULT {default}" if default is not None else f"{head} DROP DEFAULT"
+
+    draft.sql(
+        Phase.EXPAND,
+        clause(now),
+        undo=clause(was),
+        why=f"change what a row gets that leaves {column} out",
+        lock=LockMode.ACCESS_EXCLUSIVE,
+        relation=table,
     )
 
 
