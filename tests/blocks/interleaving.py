@@ -126,7 +126,14 @@ class Client:
             self.connection.execute("SET LOCAL session_replication_role = replica")
 
     def write(self, write: Write) -> None:
-        """Start a statement, in the open transaction or in one of its own."""
+        """Start a statement, in the open transaction or in one of its own.
+
+        Under the replica role users' triggers do not fire; the next write of the row, be it the
+        backfill's, would have them trim what was left untrimmed: so nothing is.
+        """
+        if self.open and self.replica:
+            trimmed = ((t, s, v.strip() if t == "name" else v) for t, s, v in write.values)
+            write = replace(write, values=tuple(trimmed))
         self.pending = self.thread.submit(self._inside if self.open else self._alone, write)
 
     def _inside(self, write: Write) -> list[Effect]:

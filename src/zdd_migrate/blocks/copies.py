@@ -16,6 +16,7 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import fit, own
 from zdd_migrate.blocks.partitioned import IndexShape, index_words, plan_partitioned_index
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
+from zdd_migrate.blocks.sync import hands_over
 from zdd_migrate.grammar.expressions import analyse, rename_names
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.locks import LockMode
@@ -66,7 +67,9 @@ class Copies:
     """What hangs on the copied columns of one table, and what has to be done about it.
 
     What the migration itself dropped since is left out: `draft.schema` must be the end's.
-    `before_drop` and `finally_` are statements of the last step, before and after the columns go.
+    `at_swap` and `at_swap_back` are statements of the swap, after columns have changed names, and of
+    its undo, before they do; `before_drop` and `finally_` those of the last step, before and after
+    the columns go.
     """
 
     def __init__(self, draft: Draft, table: QName, twins: Sequence[Twin]) -> None:
@@ -79,6 +82,8 @@ class Copies:
         self.end = draft.schema.tables.get(draft.final(self.present)) or Table(table)
         self.every = {t.old.name: quote_ident(t.new) for t in twins}
         self.map = {old: quote_ident(t.new) for old, t in self.replaced.items()}
+        self.at_swap: list[str] = []
+        self.at_swap_back: list[str] = []
         self.before_drop: list[str] = []
         self.finally_: list[str] = []
         self.indexes = [i for i in draft.start.indexes_of(self.present) if self._copied(i)]
@@ -315,7 +320,6 @@ class Copies:
         """The default of the end; a sequence that the old column owns, before it goes with it."""
         end = self.end.column(twin.final)
         column = quote_ident(twin.final)
-        alter = f"ALTER TABLE {self.name} ALTER COLUMN {column}"
         owned = [
             s.name
             for s in self.draft.start.sequences.values()
@@ -324,16 +328,37 @@ class Copies:
         if end is not None and end.identity is not None:
             self._identity(twin, end, owned)
             return
-        if end is not None and end.default is not None:
-            default = end.default
-            if default == twin.old.default and _LITERAL.fullmatch(default):
-                kind = parse_type(twin.old.type)  # a change of type keeps what it was
-                default = f"{default}::{kind.base}{'[]' * kind.dimensions}"
-            self.before_drop.append(f"{alter} SET DEFAULT {default}")
+        self._default(twin, end.default if end is not None else None)
         for sequence in owned:
             self.before_drop.append(
                 f"ALTER SEQUENCE {quote_qname(sequence)} OWNED BY {self.name}.{column}"
             )
+
+    def _default(self, twin: Twin, default: str | None) -> None:
+        """From the old column to the twin, in the moment of the swap: from then on an INSERT that
+        leaves the column out gets it there, and one that gives NULL means it."""
+        new = f"ALTER TABLE {self.name} ALTER COLUMN {quote_ident(twin.final)}"
+        if not hands_over(self.draft, self.present):
+            if default is not None:
+                self.before_drop.append(f"{new} SET DEFAULT {self._typed(twin, default)}")
+            return
+        old = f"ALTER TABLE {self.name} ALTER COLUMN {quote_ident(own('old', twin.old.name))}"
+        was = twin.old.default
+        if was is not None and twin.old.identity is None:
+            self.at_swap.append(f"{old} DROP DEFAULT")
+        if default is not None:
+            self.at_swap.append(f"{new} SET DEFAULT {self._typed(twin, default)}")
+            self.at_swap_back.append(f"{new} DROP DEFAULT")
+        if was is not None and twin.old.identity is None:
+            self.at_swap_back.append(f"{old} SET DEFAULT {was}")
+
+    @staticmethod
+    def _typed(twin: Twin, default: str) -> str:
+        """A change of type keeps the type that a literal had."""
+        if default != twin.old.default or not _LITERAL.fullmatch(default):
+            return default
+        kind = parse_type(twin.old.type)
+        return f"{default}::{kind.base}{'[]' * kind.dimensions}"
 
     def _identity(self, twin: Twin, end: Column, owned: Sequence[QName]) -> None:
         """A sequence of its own for the twin, going on where the old one is."""

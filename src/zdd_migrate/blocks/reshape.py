@@ -71,6 +71,7 @@ def plan_reshape(draft: Draft, reshape: Reshape) -> None:
             add=tuple(n.clause for n in reshape.new),
             final=tuple((c.name, own("old", c.name)) for c in reshape.dropped),
             drops=tuple(c.name for c in reshape.dropped),
+            hands_over=True,
             required=tuple(c.name for c in reshape.dropped if c.not_null and c.default is None),
             why=f"add {', '.join(n.name for n in reshape.new)} and keep in step with {sources}",
         )

@@ -54,6 +54,11 @@ class Sync:
     after_add: tuple[str, ...] = ()
     final: tuple[tuple[str, str], ...] = ()
     drops: tuple[str, ...] = ()
+    #: statements of the swap after columns have changed names, and of its undo before they do
+    at_swap: tuple[str, ...] = ()
+    at_swap_back: tuple[str, ...] = ()
+    #: whether from the swap on the new columns alone say what an INSERT gives, a NULL included
+    hands_over: bool = False
     before_drop: tuple[str, ...] = ()
     finally_: tuple[str, ...] = ()
     why: str = ""
@@ -64,6 +69,14 @@ class Sync:
     required: tuple[str, ...] = ()
     #: whether the swap can be undone while new code runs
     returns: bool = True
+
+
+def hands_over(draft: Draft, present: QName) -> bool:
+    """Whether nobody writes old columns after the swap: not where a table (its present name) gets
+    another name, and new code writes them through the view that has it until then."""
+    return all(
+        physical != present or final == physical for final, physical in draft.present_tables.items()
+    )
 
 
 def reserve(draft: Draft, table: QName) -> None:
@@ -167,7 +180,7 @@ def function_sql(
         }
         syncs = [_retyped(sync, renamed) for sync in syncs] if renamed else syncs
     row = _Row(table, columns, dict(p for s in syncs for p in s.final) if swapped else {})
-    body = "\n".join(_block(sync, row) for sync in syncs if sync.new)
+    body = "\n".join(_block(sync, row, swapped=swapped) for sync in syncs if sync.new)
     path = ", ".join(dict.fromkeys(("pg_catalog", quote_ident(table.schema or "public"), "public")))
     return (
         f"CREATE OR REPLACE FUNCTION {function_name(table)}() RETURNS trigger\n"
@@ -215,7 +228,7 @@ class _Row:
         return f"(SELECT {expression} FROM (SELECT {row}) AS {quote_ident(self.table.name)})"
 
 
-def _block(sync: Sync, row: _Row) -> str:
+def _block(sync: Sync, row: _Row, *, swapped: bool) -> str:
     others = frozenset(s.column for s in (*sync.old, *sync.new))
 
     def value(side: Side) -> str:
@@ -242,15 +255,23 @@ def _block(sync: Sync, row: _Row) -> str:
             f"    IF NOT ({new_given}) AND {lacking} THEN",
             *(f"      {line}" for line in (*down, *up)),
         ]
+    inserted = [
+        *empty,
+        f"    {'ELSIF' if empty else 'IF'} NOT ({new_given}) THEN",
+        *(f"      {line}" for line in up),
+        f"    ELSIF {disagrees} THEN",
+        *(f"      {line}" for line in down),
+        "    END IF;",
+    ]
+    if swapped and sync.hands_over:  # where nothing comes back, an old default may stay
+        inserted = [
+            f"    IF {value(s)} IS NOT NULL THEN {line} END IF;"
+            for s, line in zip(sync.old, down, strict=True)
+        ]
     return "\n".join(
         [
             "  IF TG_OP = 'INSERT' THEN",
-            *empty,
-            f"    {'ELSIF' if empty else 'IF'} NOT ({new_given}) THEN",
-            *(f"      {line}" for line in up),
-            f"    ELSIF {disagrees} THEN",
-            *(f"      {line}" for line in down),
-            "    END IF;",
+            *inserted,
             f"  ELSIF ({new_changed}) AND ({disagrees}) THEN",
             *(f"    {line}" for line in down),
             f"  ELSIF {old_changed} THEN",
@@ -298,6 +319,8 @@ def _swap(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     """Take the old names away, reversibly: the trigger keeps both sides in step all the while."""
     present = draft.present(table)
     name = quote_qname(present)
+    if not hands_over(draft, present):
+        syncs = [replace(sync, hands_over=False) for sync in syncs]
     renames = [pair for sync in syncs for pair in sync.final]
     # a column must leave its name before another takes it
     away = [p for p in renames if p[1].startswith("zdd_")]
@@ -313,10 +336,12 @@ def _swap(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
         statements=(
             *forward,
             *(_rename_type(was, now) for was, now in types),
+            *(s for sync in syncs for s in sync.at_swap),
             function_sql(present, syncs, columns, swapped=True),
         ),
         undo=(
             *(_rename_type(now, was) for was, now in reversed(types)),
+            *(s for sync in syncs for s in sync.at_swap_back),
             *back,
             function_sql(present, syncs, columns),
         )

@@ -92,7 +92,13 @@ def all_syncs(draft: Draft, table: QName) -> list[Sync]:
     if twins:
         copies = Copies(draft, table, twins)
         last = Sync(
-            table, (), (), before_drop=tuple(copies.before_drop), finally_=tuple(copies.finally_)
+            table,
+            (),
+            (),
+            at_swap=tuple(copies.at_swap),
+            at_swap_back=tuple(copies.at_swap_back),
+            before_drop=tuple(copies.before_drop),
+            finally_=tuple(copies.finally_),
         )
         out.append(last)
     return out
@@ -115,6 +121,7 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
         after_add=tuple(_settings(draft, twin)),
         final=tuple(final),
         drops=(gone,),
+        hands_over=not twin.keeps_old and not _numbered(draft, twin),
         before_drop=carry_statistics(present, aside, twin.final)
         if not twin.keeps_old and has_statistics(draft, present)
         else (),
@@ -122,6 +129,13 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
         renamed_types=twin.renamed_types,
         why=twin.why,
     )
+
+
+def _numbered(draft: Draft, twin: Twin) -> bool:
+    """Whether the column is an identity before or after: it becomes one in the last step only."""
+    table = draft.schema.tables.get(twin.table)
+    end = table.column(twin.final) if table is not None else None
+    return twin.old.identity is not None or (end is not None and end.identity is not None)
 
 
 def _sides(twin: Twin) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
