@@ -44,6 +44,10 @@ def plan_added_constraint(
         _on_new_table(draft, table, made)
         return
     draft.restricts_old = draft.restricts_old or written.enforced
+    if made.ref_table is not None and draft.present(made.ref_table) != made.ref_table:
+        # what it refers to has its first name until the end, and a view the new one
+        here = definition_of(replace(made, ref_table=draft.present(made.ref_table)))
+        written = replace(written, text=here if written.valid else f"{here} NOT VALID")
     known = draft.table(table)
     partitioned = known is not None and known.kind == "partitioned"
     if written.kind == "exclude":
@@ -382,6 +386,7 @@ def _as_named(draft: Draft, table: QName, known: Constraint, phase: Phase) -> Co
     quoted = {was: quote_ident(now) for was, now in here.items()}
     return replace(
         known,
+        ref_table=draft.present(known.ref_table) if known.ref_table is not None else None,
         columns=tuple(here.get(c, c) for c in known.columns),
         include=tuple(here.get(c, c) for c in known.include),
         ref_columns=tuple(there.get(c, c) for c in known.ref_columns),
