@@ -63,7 +63,8 @@ def plan_next_view(draft: Draft, table: QName, old: str, new: str) -> None:
         )
         draft.note(
             f"a connection of new code without {NEXT} in its search_path fails at the new name, and "
-            "loses nothing; after contract the setting finds nothing and can go at any time"
+            "loses nothing; after contract the setting finds nothing and can go at any time. A pooler in "
+            "transaction mode passes no such setting on: there it belongs to the role (ALTER ROLE … SET)"
         )
     draft.note(
         f"through the view of {table}, COPY … FROM, TRUNCATE, ON CONFLICT ON CONSTRAINT and system "

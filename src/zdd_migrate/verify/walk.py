@@ -44,6 +44,12 @@ def verify_plan(
 
     `laws` are the users' own, looked at beside the plan's.
     """
+    if plan.search_path and server.pooler is not None:
+        raise InputError(
+            f"{plan.name}: new code finds {', '.join(plan.search_path)} by its search_path, which a pooler "
+            "in transaction mode does not pass on: verify it without --pooled, and in production set it "
+            "for the role that new code logs in as (ALTER ROLE … SET search_path)"
+        )
     plan = replace(plan, laws=(*plan.laws, *laws))
 
     def walk() -> Bench:
