@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.model.names import QName
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
@@ -48,3 +49,13 @@ def quote_literal(text: str) -> str:
     if "\\" in body:
         return " E'" + body.replace("\\", "\\\\") + "'"
     return f"'{body}'"
+
+
+def folded(condition: str) -> str:
+    """A simple condition in one spelling: blanks squeezed, bare words in lower case, names in quotes
+    only where they need them. For text without string literals."""
+    parts = re.split(r'"((?:[^"]|"")+)"', squeeze(condition))
+    return "".join(
+        quote_ident(part.replace('""', '"')) if at % 2 else part.lower()
+        for at, part in enumerate(parts)
+    )

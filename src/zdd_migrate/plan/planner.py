@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident, quote_qname
+from zdd_migrate.blocks.quoting import folded, quote_ident, quote_qname
 from zdd_migrate.blocks.reshape import plan_reshape
 from zdd_migrate.errors import InputError
-from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.rows import read_joined_update
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase, Plan, Question, Release
@@ -243,7 +243,7 @@ def _fills_added(draft: Draft, operation: DataStatement, added: set[tuple[QName,
     if not pairs or any((table, column) not in added for column, _ in pairs):
         return False
     own_gap = {f"{quote_ident(c)} is null" for c, _ in pairs}
-    if operation.where is not None and squeeze(operation.where).lower() not in own_gap:
+    if operation.where is not None and folded(operation.where) not in own_gap:
         return False
     for column, text in pairs:
         kind = "up" if analyse(text).names else "fill"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import quote_ident
+from zdd_migrate.blocks.quoting import folded, quote_ident
 from zdd_migrate.blocks.reshape import NewColumn, Reshape
-from zdd_migrate.grammar.expressions import analyse, squeeze
+from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Table
@@ -195,7 +195,7 @@ def _hear_update(of: _Changes, update: DataStatement) -> None:
         read = set().union(*(analyse(text).names for _, text in pairs))
         harmless = {f"{quote_ident(c)} is null" for c, _ in pairs}
         harmless |= {f"{quote_ident(c)} is not null" for c in read}
-        if squeeze(update.where).lower() not in harmless:
+        if folded(update.where) not in harmless:
             return
     for column, text in pairs:
         of.ups[column] = text
