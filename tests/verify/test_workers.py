@@ -294,6 +294,31 @@ def test_every_kind_of_statement_is_tried(pg_server: Server, crew: Crew) -> None
         assert any(part in text for text in texts), part
 
 
+def test_values_are_taken_from_old_rows(pg_server: Server, shop_database: str, crew: Crew) -> None:
+    """Also when new ones lie before them: somebody may look for what they have just written."""
+    with pg_server.connect(shop_database) as connection:
+        connection.execute("UPDATE users SET age = age")
+        connection.execute("VACUUM users")
+        connection.execute(
+            "INSERT INTO users (email, user_name) "
+            "SELECT g || 'mine', 'mine alone ' || g FROM generate_series(1, 30) g"
+        )
+        first = connection.execute("SELECT user_name FROM users LIMIT 1").fetchone()
+    version = Synthetic("old", shop_shapes(), crew.ledger("old"))
+    session = version.open(pg_server, shop_database, crew)
+    for _ in range(6):
+        session.work_once()
+    session.close()
+    with pg_server.connect(shop_database) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM users WHERE user_name LIKE 'mine alone%'"
+        ).fetchone()
+
+    assert first is not None
+    assert first[0].startswith("mine alone")
+    assert found == (30,)
+
+
 def test_connections_have_no_leftovers(pg_server: Server, shop_database: str, crew: Crew) -> None:
     """A closed session leaves no connection, so that databases can be copied and dropped."""
     version = Synthetic("old", shop_shapes(), crew.ledger("old"))

@@ -15,9 +15,14 @@ def select_star(shape: Shape) -> str:
 
 
 def sample(shape: Shape) -> str:
-    """The writable columns of the row with a number, as text."""
+    """The writable columns of the row with a number, as text.
+
+    By the key: rows lie anywhere once they were updated and vacuumed, and those that others have
+    just written, whose names they may look for, are to be let alone.
+    """
     names = _texts(c.name for c in shape.columns) or "1"
-    return f"SELECT {names} FROM {shape.sql} OFFSET %s LIMIT 1"
+    order = f" ORDER BY {_names(shape.key)}" if shape.key else ""
+    return f"SELECT {names} FROM {shape.sql}{order} OFFSET %s LIMIT 1"
 
 
 def taken(shape: Shape, column: str) -> str:
