@@ -422,8 +422,6 @@ FAULTS: tuple[Fault, ...] = (
         (swap(_EXPAND, "CONCURRENTLY ", ""),),
         "ShareLock",
         "expand-1",
-        # outside a transaction it now gives its lock up in time, and what it reads there is not seen
-        in_suite=False,
     ),
     Fault(
         "default forgotten",

@@ -226,12 +226,14 @@ def test_a_schema_that_does_not_apply_names_its_line(pg_server: Server) -> None:
 
 
 def test_rows_without_a_key_are_updated_too(pg_server: Server) -> None:
-    """A table without any key is as easily broken as another."""
+    """A table without any key is as easily broken as another; and what a plain migration reads
+    under a lock is told as that of a plan is."""
     verdict = verify_migration(
         [
             """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                $$ BEGIN RAISE 'no updates'; END $$""",
             "CREATE TRIGGER refuse BEFORE UPDATE ON log FOR EACH ROW EXECUTE FUNCTION refuse()",
+            "CREATE INDEX ON log (said)",
         ],
         in_transaction=False,
         schema_sql="CREATE TABLE log (at timestamptz DEFAULT now(), said text)",
@@ -241,6 +243,9 @@ def test_rows_without_a_key_are_updated_too(pg_server: Server) -> None:
     broken = [e.statement for t in verdict.trials for e in t.errors if t.code == "old"]
 
     assert any(s.startswith("UPDATE public.log SET said") for s in broken), explain(verdict)
+    assert ["of public.log under ShareLock" in w.detail for w in verdict.laws if not w.holds] == [
+        True
+    ]
 
 
 def test_tables_that_triggers_make_are_no_difference(pg_server: Server) -> None:

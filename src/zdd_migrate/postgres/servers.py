@@ -9,12 +9,13 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
 
 from zdd_migrate.errors import EnvironmentFailedError, InputError, NoServerError
 from zdd_migrate.postgres import binaries
@@ -24,6 +25,7 @@ from zdd_migrate.postgres.ownership import Owner
 if TYPE_CHECKING:
     from zdd_migrate.postgres.pooler import Pooler
 
+C = TypeVar("C", bound=psycopg.Connection[TupleRow])
 URL_VARIABLE = "ZDD_DATABASE_URL"
 
 
@@ -127,8 +129,21 @@ class Server:
         application_name: str = "zdd-migrate",
     ) -> psycopg.Connection:
         """A connection to a database; EnvironmentFailedError when it cannot be had."""
+        return self.connect_as(
+            psycopg.Connection, database, autocommit=autocommit, application_name=application_name
+        )
+
+    def connect_as(
+        self,
+        kind: type[C],
+        database: str | None = None,
+        *,
+        autocommit: bool = True,
+        application_name: str = "zdd-migrate",
+    ) -> C:
+        """The same, of a kind of one's own."""
         try:
-            return psycopg.connect(
+            return kind.connect(
                 self._near_dsn(database, application_name),
                 autocommit=autocommit,
                 connect_timeout=10,

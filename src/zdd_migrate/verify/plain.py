@@ -9,13 +9,23 @@ import psycopg
 
 from zdd_migrate.model.verdict import LawResult
 from zdd_migrate.verify.bench import Bench, settle, start
+from zdd_migrate.verify.looking import (
+    Look,
+    LookingConnection,
+    scanned_under_lock,
+    tables_there,
+)
+from zdd_migrate.verify.runner import SCANS
 from zdd_migrate.verify.watching import Watcher
 
 
 def run_plain(bench: Bench, database: str, sources: Sequence[str], in_transaction: bool) -> None:
     """Run its statements under the old code's load."""
     sessions = bench.open(database, ("old",), bench.code)
-    runner = bench.server.connect(database, application_name="zdd-migrate migration")
+    runner = bench.server.connect_as(
+        LookingConnection, database, application_name="zdd-migrate migration"
+    )
+    runner.look = look = Look(tables_there(runner))
     try:
         start(sessions, bench.effort.settle)
         with Watcher(bench.server, database, bench.clock):
@@ -25,6 +35,7 @@ def run_plain(bench: Bench, database: str, sources: Sequence[str], in_transactio
                     with runner.transaction():
                         for statement in sources:
                             runner.execute(statement.encode())
+                        look.found += scanned_under_lock(runner, look.there)
                 else:
                     for statement in sources:
                         runner.execute(statement.encode())
@@ -32,6 +43,10 @@ def run_plain(bench: Bench, database: str, sources: Sequence[str], in_transactio
                 said = " ".join(str(error).split())[:300]
                 bench.laws.append(LawResult("the migration runs", "migration", False, 1, said))
             bench.clock.span("the migration", "migration", "during", began)
+        read = dict.fromkeys(f"the migration {found}" for found in look.found)
+        bench.laws += [LawResult(SCANS, "migration", False, 1, one) for one in read]
+        if not read:
+            bench.laws.append(LawResult(SCANS, "migration", True))
         settle(sessions, bench.effort.settle * 2)
         bench.collect(sessions, "migration", "during", None)
     finally:

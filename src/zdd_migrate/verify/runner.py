@@ -17,7 +17,13 @@ from zdd_migrate.model.verdict import LawResult, When
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.clock import Clock
 from zdd_migrate.verify.code import Effort
-from zdd_migrate.verify.watching import Bystander, Watcher, scanned_under_lock, tables_there
+from zdd_migrate.verify.looking import (
+    Look,
+    LookingConnection,
+    scanned_under_lock,
+    tables_there,
+)
+from zdd_migrate.verify.watching import Bystander, Watcher
 
 SCANS = "no step reads through a table that it keeps others from"
 GIVES_UP = "every step gives up its lock rather than keep everybody waiting (lock_timeout)"
@@ -113,7 +119,9 @@ class Runner:
             say=tries.append,
         )
         with ExitStack() as stack:
-            runner = self.server.connect(self.database, application_name=self.name)
+            runner = self.server.connect_as(
+                LookingConnection, self.database, application_name=self.name
+            )
             stack.callback(runner.close)
             seen = _Seen()
             bystander = None
@@ -124,9 +132,13 @@ class Runner:
                 )
             said = ""
             try:
-                there = tables_there(runner)
-                hook = self._look(step, there, seen) if isinstance(step, (Sql, Validate)) else None
+                hook = None
+                if isinstance(step, (Sql, Validate)):
+                    look = Look(tables_there(runner))
+                    hook = self._hook(look, seen)
+                    runner.look = look
                 do(runner, step, policy=policy, before_commit=hook)
+                self._note(step, runner.look)
             except (EnvironmentFailedError, FindingsError) as error:
                 said = str(error)
             except psycopg.OperationalError as error:  # ended before the step began
@@ -144,19 +156,18 @@ class Runner:
             ).fetchone()
         return row is not None and row[0] == "committed"
 
-    def _look(self, step: Step, there: Sequence[int], seen: _Seen) -> Hook:
-        def look(connection: psycopg.Connection) -> None:
+    def _hook(self, look: Look, seen: _Seen) -> Hook:
+        def before_commit(connection: psycopg.Connection) -> None:
             if self.hostile:
                 row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
                 seen.transaction = str(row[0]) if row is not None else ""
-            for found in scanned_under_lock(connection, there):
-                said = (
-                    f"{step.id} reads {found.rows} rows of {found.relation} under {found.mode}: "
-                    "on a large table everybody waits that long"
-                )
-                self._scans.append((step.id, said))
+            look.found += scanned_under_lock(connection, look.there)
 
-        return look
+        return before_commit
+
+    def _note(self, step: Step, look: Look | None) -> None:
+        for found in look.found if look is not None else ():
+            self._scans.append((step.id, f"{step.id} {found}"))
 
     def laws(self, phase: Phase) -> list[LawResult]:
         """What the steps run so far were asked to keep to."""

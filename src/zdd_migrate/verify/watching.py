@@ -2,8 +2,7 @@
 
 `Watcher` samples the locks that are waited for. `Bystander` is the long transaction that somebody
 else always has open in production: a step must give up its lock rather than wait behind it, for
-all traffic waits behind the step. `scanned_under_lock` asks the step's own transaction, just
-before it commits, whether it read through a table that it keeps others from.
+all traffic waits behind the step.
 """
 
 from __future__ import annotations
@@ -38,37 +37,6 @@ _WAITS = """
       left(a.query, 300)
     FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"""
-
-_SCANNED = """
-    SELECT s.schemaname || '.' || s.relname, s.seq_tup_read,
-      (SELECT l.mode FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.granted
-         AND l.relation = s.relid AND l.mode = ANY (%s)
-       ORDER BY array_position(%s, l.mode) LIMIT 1) AS mode
-    FROM pg_stat_xact_user_tables s
-    WHERE s.seq_tup_read > 0 AND s.relid = ANY (%s)"""
-#: from strongest to weakest: all that keep writers waiting
-_BLOCKING = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock", "ShareLock"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scanned:
-    """Rows of a table read through while others had to wait for it."""
-
-    relation: str
-    rows: int
-    mode: str
-
-
-def tables_there(connection: psycopg.Connection) -> list[int]:
-    """OIDs of the tables there are, to tell them from those a step creates."""
-    rows = connection.execute("SELECT oid::int8 FROM pg_class WHERE relkind IN ('r', 'm')")
-    return [int(row[0]) for row in rows.fetchall()]
-
-
-def scanned_under_lock(connection: psycopg.Connection, there: Sequence[int]) -> list[Scanned]:
-    """What the transaction under way has read through and locked against writers besides."""
-    rows = connection.execute(_SCANNED, (_BLOCKING, _BLOCKING, list(there))).fetchall()
-    return [Scanned(str(n), int(count), str(mode)) for n, count, mode in rows if mode is not None]
 
 
 class Watcher:
