@@ -66,6 +66,7 @@ def perform(connection: psycopg.Connection, write: Write, *, replica: bool) -> l
     values = [write.key, *(v for _, v in columns)]
     marks = ", ".join(["%s"] * len(values))
     sets = ", ".join(f"{c} = %s" for c, _ in columns)
+    has_merge = connection.info.server_version >= 150000
     if write.verb == "copy":
         connection.execute("DELETE FROM users WHERE id = %s", (write.key,))
         with (
@@ -77,7 +78,7 @@ def perform(connection: psycopg.Connection, write: Write, *, replica: bool) -> l
     elif write.verb == "insert":
         sql = f"INSERT INTO users ({names}) VALUES ({marks})"
         count = connection.execute(sql.encode(), values).rowcount
-    elif write.verb == "upsert":
+    elif write.verb == "upsert" or (write.verb == "merge" and not has_merge):
         taken = ", ".join(f"{c} = excluded.{c}" for c, _ in columns)
         sql = f"INSERT INTO users ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {taken}"
         count = connection.execute(sql.encode(), values).rowcount
