@@ -106,6 +106,32 @@ def test_plan_json(files: Path) -> None:
     assert [f["rule"] for f in result["findings"]] == ["ZDD110", "ZDD201"]
 
 
+def test_a_plan_that_the_code_keeps_in_step(files: Path) -> None:
+    """Three releases where they stand, what is written twice, the ways there are; not as revisions."""
+    asked = (
+        "plan",
+        files / "migration.sql",
+        "--schema",
+        files / "before.sql",
+        "--sync",
+        "application",
+    )
+    result = json.loads(run(*asked, "--format", "json").stdout)
+    releases = [
+        (p["phase"], s["code"])
+        for p in result["phases"]
+        for s in p["steps"]
+        if s["kind"] == "release"
+    ]
+    refused = run(*asked, "--format", "alembic")
+
+    assert releases == [("migrate", "writes-both"), ("switch", "reads-new"), ("switch", "new")]
+    assert [one["table"] for one in result["dual_writes"]] == [["public", "users"]]
+    assert [one["via"] for one in result["alternatives"] if one["chosen"]] == ["dual write"]
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--sync application waits for releases within a phase" in refused.stderr
+
+
 def test_a_question_writes_nothing(files: Path) -> None:
     """Exit 1, the question in JSON, no directory."""
     (files / "m.sql").write_text("ALTER TABLE users ADD COLUMN city text NOT NULL;")

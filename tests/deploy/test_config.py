@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.stories import STORIES, Story
+from zdd_deploy.assemble import Wanted, order_of
 from zdd_deploy.config import load
 from zdd_deploy.signals import Prometheus
 from zdd_migrate.errors import EnvironmentFailedError, InputError
+from zdd_migrate.plan.directory import write as write_plan
 
 GOOD = """
 [builds.old]
@@ -33,6 +36,16 @@ def test_the_least_that_is_needed(tmp_path: Path) -> None:
     assert found.environment == tmp_path.name
     assert found.local.builds["new"].environment == {"DATABASE_URL": "postgresql://db", "A": "1"}
     assert found.flag is None
+
+
+@pytest.mark.parametrize("story", ["dual-write-rename", "rename-columns-by-view"])
+def test_a_plan_that_asks_more_than_one_release_is_refused(story: str, tmp_path: Path) -> None:
+    """It would replace the old code by the new in one go, and the plan needs more than that."""
+    write_plan(Story(STORIES / story).plan(16), tmp_path / "plan")
+    wanted = Wanted(tmp_path / "plan", "rolling", "postgresql://db")
+
+    with pytest.raises(InputError, match="asks more of a release"):
+        order_of(wanted, load(write(tmp_path, GOOD), "postgresql://db"))
 
 
 def test_a_flag_that_is_learnt_by_a_restart(tmp_path: Path) -> None:
