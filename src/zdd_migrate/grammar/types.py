@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from zdd_migrate.model.names import QName
+
 _ALIASES = {
     "int": "integer",
     "int4": "integer",
@@ -189,6 +191,14 @@ def _fold_quoted(text: str) -> str:
         else part.lower()
         for part in parts
     )
+
+
+@lru_cache(maxsize=4096)
+def type_name(text: str) -> QName:
+    """The name of a type's base, as Postgres stores it: what the user's own types are kept under."""
+    parts = re.findall(_QUOTED_OR_WORD, parse_type(text).base)
+    bare = [p[1:-1].replace('""', '"') if p.startswith('"') else p for p in parts]
+    return QName(bare[-2] if len(bare) > 1 else None, bare[-1])
 
 
 @lru_cache(maxsize=1024)

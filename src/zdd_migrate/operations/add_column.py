@@ -15,7 +15,7 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.grammar.constraints import ColumnDefinition, read_column_definition
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, volatility
-from zdd_migrate.grammar.types import SERIALS, normalise_type, parse_type
+from zdd_migrate.grammar.types import SERIALS, normalise_type, parse_type, type_name
 from zdd_migrate.model.effects import Break, Effects, PgError, merge
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -498,9 +498,7 @@ def _domain(schema: Schema, type_: str) -> UserType | None:
     parsed = parse_type(type_)
     if parsed.builtin or parsed.dimensions or not schema.types:
         return None
-    parts = parsed.base.rsplit(".", 1)
-    name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, parsed.base)
-    found = schema.user_type(QName(name.schema, name.name.strip('"')))
+    found = schema.user_type(type_name(type_))
     return found if found is not None and found.kind == "domain" else None
 
 

@@ -20,7 +20,7 @@ from zdd_migrate.grammar.conversions import (
 )
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze
-from zdd_migrate.grammar.types import Type, normalise_type, parse_type
+from zdd_migrate.grammar.types import Type, normalise_type, parse_type, type_name
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -451,10 +451,7 @@ class AlterColumnType(Operation):
 
 def _base_type(schema: Schema, type_: str) -> str:
     """A domain without constraints is its base type."""
-    parsed = parse_type(type_)
-    parts = parsed.base.rsplit(".", 1)
-    name = QName(parts[0], parts[1]) if len(parts) == 2 else QName(None, parsed.base)
-    found = schema.user_type(name)
+    found = schema.user_type(type_name(type_))
     if found is not None and found.kind == "domain" and found.base is not None:
         return _base_type(schema, found.base)
     return type_
@@ -476,7 +473,7 @@ def _needs_using(schema: Schema, old: Type, new: Type) -> bool:
     """Whether no cast leads there by itself (pg_cast has none, or an explicit one only)."""
     if old.dimensions or new.dimensions:
         return False
-    enum = schema.user_type(QName(None, new.base.rsplit(".", 1)[-1]))
+    enum = schema.user_type(type_name(new.base))
     if old.base in _TEXTS and old.base != "citext":
         return new.base in _NOT_FROM_TEXT or (enum is not None and enum.kind == "enum")
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
-from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.grammar.types import parse_type, type_name
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Schema
 
@@ -72,8 +72,7 @@ def move_type(schema: Schema, name: QName, new: QName) -> None:
 
     def moved(text: str) -> str:
         parsed = parse_type(text)
-        base = parsed.base
-        if parsed.builtin or _named(base, schema) != name:
+        if parsed.builtin or schema.resolve_type(type_name(text)) != name:
             return text
         return str(replace(parsed, base=spelt))
 
@@ -96,11 +95,3 @@ def move_type(schema: Schema, name: QName, new: QName) -> None:
             schema.types[other.name] = replace(other, attributes=attributes, base=base)
     del schema.types[name]
     schema.types[new] = replace(known, name=new)
-
-
-def _named(base: str, schema: Schema) -> QName:
-    """The type that a base names."""
-    parts = [part.strip('"') for part in base.rsplit(".", 1)]
-    if len(parts) == 2:
-        return QName(parts[0], parts[1])
-    return schema.resolve_type(QName(None, parts[0]))

@@ -22,7 +22,7 @@ from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.blocks.twin import Twin, plan_twin
 from zdd_migrate.grammar.expressions import analyse, squeeze
-from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.grammar.types import parse_type, type_name
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
@@ -128,17 +128,11 @@ def _follow(start: Schema, operation: Operation, by_name: dict[QName, _Type]) ->
             known.by.append(operation)
             known.dropped = True
     elif isinstance(operation, AlterColumnType):
-        known = by_name.get(start.resolve_type(_type_name(operation.type)))
+        known = by_name.get(start.resolve_type(type_name(operation.type)))
         if known is not None:
             known.by.append(operation)
             table = start.resolve(_relation(operation))
             known.moves.append((table, operation.column, operation.using))
-
-
-def _type_name(text: str) -> QName:
-    """The type's name, also of an array of it."""
-    schema, _, name = text.replace('"', "").removesuffix("[]").rpartition(".")
-    return QName(schema or None, name)
 
 
 def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
@@ -156,7 +150,7 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
         (table.name, column.name)
         for table in draft.start.tables.values()
         for column in table.columns
-        if draft.start.resolve_type(_type_name(column.type)) == rebuilt.name
+        if draft.start.resolve_type(type_name(column.type)) == rebuilt.name
     ]
     odd = [
         using

@@ -420,14 +420,20 @@ def _sequences(connection: psycopg.Connection, schema: Schema) -> None:
 
 def _types(connection: psycopg.Connection, schema: Schema) -> None:
     checks: dict[int, list[Constraint]] = defaultdict(list)
-    for oid, name, definition, valid in _rows(
+    for oid, name, definition, expression, valid in _rows(
         connection,
-        "SELECT contypid::int8, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint "
-        "WHERE contypid <> 0 AND contype = 'c' ORDER BY conname",
+        "SELECT contypid::int8, conname, pg_get_constraintdef(oid), pg_get_expr(conbin, 0), "
+        "convalidated FROM pg_constraint WHERE contypid <> 0 AND contype = 'c' ORDER BY conname",
     ):
-        columns = tuple(sorted(analyse(definition).names))
         checks[oid].append(
-            Constraint(name, "check", columns=columns, definition=definition, valid=valid)
+            Constraint(
+                name,
+                "check",
+                columns=tuple(sorted(analyse(definition).names)),
+                definition=definition,
+                expression=_bare(expression),
+                valid=valid,
+            )
         )
     attributes = _columns(connection)
     forms = {"e": "enum", "d": "domain", "c": "composite", "r": "range", "b": "base"}

@@ -15,7 +15,7 @@ from random import Random
 import psycopg
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
-from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.grammar.types import parse_type, type_name
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Column, Constraint, Schema, Table, UserType
 from zdd_migrate.verify.patterns import beyond, pattern_of
@@ -404,12 +404,8 @@ def _unique(source: _Source, column: Column) -> bool:
 
 
 def _domain(source: _Source, type_: str) -> UserType | None:
-    user = source.schema.user_type(_type_name(type_))
+    user = source.schema.user_type(type_name(type_))
     return user if user is not None and user.kind == "domain" else None
-
-
-def _type_name(type_: str) -> QName:
-    return QName(None, parse_type(type_).base.rsplit(".", 1)[-1].strip('"'))
 
 
 def _plain_type(source: _Source, type_: str) -> str:
@@ -422,7 +418,7 @@ def _of_type(source: _Source, type_: str, name: str, unique: bool) -> str | None
     parsed = parse_type(type_)
     if parsed.dimensions:
         return f"'{{}}'::{type_}"
-    user = source.schema.user_type(_type_name(type_))
+    user = source.schema.user_type(type_name(type_))
     if user is not None and user.kind == "enum" and user.labels:
         labels = ", ".join(quote_literal(label).strip() for label in user.labels)
         return f"(ARRAY[{labels}])[1 + g % {len(user.labels)}]::{type_}"

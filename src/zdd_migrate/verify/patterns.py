@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from zdd_migrate.grammar.types import parse_type
-from zdd_migrate.model.names import QName
+from zdd_migrate.grammar.types import parse_type, type_name
 from zdd_migrate.model.schema import Column, Constraint, Schema, Table
 
 #: beyond what must be there, repetition goes on for so long at most, but for the odd longest one
@@ -325,7 +324,7 @@ def _checks(
             yield constraint
     seen = 0
     while seen < 8:  # domains over domains
-        found = schema.user_type(QName(None, parse_type(type_).base.rsplit(".", 1)[-1].strip('"')))
+        found = schema.user_type(type_name(type_))
         if found is None or found.kind != "domain" or found.base is None:
             return
         yield from found.constraints

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
-from zdd_migrate.grammar.types import parse_type
+from zdd_migrate.grammar.types import parse_type, type_name
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.schema import Column, Schema, Table
+from zdd_migrate.model.schema import Column, Schema, Table, UserType
 from zdd_migrate.verify.patterns import Pattern, pattern_of
 
 #: how far made-up numbers go; bigint no farther than integer, which it may have been or become
@@ -149,8 +149,16 @@ def changed_tables(before: Schema, after: Schema) -> tuple[list[QName], list[QNa
         for name in before.tables.keys() | after.tables.keys()
         if before.tables.get(name) != after.tables.get(name)
         or _indexes(before, name) != _indexes(after, name)
+        or _types(before, name) != _types(after, name)
     }
     return _with_referencing(before, changed), _with_referencing(after, changed)
+
+
+def _types(schema: Schema, name: QName) -> list[UserType | None]:
+    """What the users' own types of its columns are."""
+    table = schema.tables.get(name)
+    columns = table.columns if table is not None else ()
+    return [schema.user_type(type_name(c.type)) for c in columns]
 
 
 def _indexes(schema: Schema, name: QName) -> set[tuple[object, ...]]:

@@ -20,6 +20,7 @@ from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
 from zdd_migrate.verify.acknowledged import Tables, restless_columns
 from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.objects import asked_of
 from zdd_migrate.verify.own_faults import OwnFault, own_faults, told
 from zdd_migrate.verify.sampling import Sample, copy_sample
 from zdd_migrate.verify.shapes import Shape, changed_tables, shapes
@@ -55,6 +56,8 @@ class Stage:
     old: list[Shape]
     new: list[Shape]
     notes: list[str] = field(default_factory=list)
+    #: whole statements of each made-up version about what is no table
+    asks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: failures that made-up statements of a version have where nothing was changed yet (old) or
     #: all is done (new): their own fault
     own_faults: dict[str, frozenset[OwnFault]] = field(default_factory=dict)
@@ -123,6 +126,10 @@ def set_up(
         old,
         shapes(after, new_tables, before),
         notes,
+        asks={
+            "old": asked_of(before, after, old_tables),
+            "new": asked_of(after, before, new_tables),
+        },
     )
     _calibrate(stage, sources, crew, given)
     return stage
@@ -195,6 +202,13 @@ def _as_both_want(before: Schema, after: Schema) -> Schema:
             if table.constraint(c.name) is None and set(c.columns) <= names
         )
         merged.put_table(replace(table, columns=columns, constraints=(*table.constraints, *more)))
+    for name, type_ in before.types.items():
+        domain = after.types.get(name)
+        if domain is not None and domain.constrained:
+            both = dict.fromkeys((*type_.constraints, *domain.constraints))
+            merged.types[name] = replace(
+                type_, not_null=type_.not_null or domain.not_null, constraints=tuple(both)
+            )
     return merged
 
 
@@ -205,7 +219,7 @@ def _calibrate(
     server = stage.server
     plain = server.create_database(template=stage.start)
     with server.connect(plain) as connection:
-        stage.own_faults["old"] = _own_faults(stage, plain, "old", stage.old, crew)
+        stage.own_faults["old"] = _own_faults(stage, plain, "old", crew)
         for version in given["old"]:
             stage.notes += version.prepare(server, plain, stage.before, crew)
         stage.grown = growth(stage.begin, snapshot(connection))
@@ -220,7 +234,7 @@ def _calibrate(
         _remember(stage, connection)
     # a trigger that goes with the migration is there until it goes: new code meets it as well
     met = {fault for fault in stage.own_faults["old"] if fault.sqlstate == "LOST"}
-    stage.own_faults["new"] = frozenset(met) | _own_faults(stage, plain, "new", stage.new, crew)
+    stage.own_faults["new"] = frozenset(met) | _own_faults(stage, plain, "new", crew)
     for version in given["new"]:
         stage.notes += version.prepare(server, plain, stage.after, crew)
     server.drop_database(plain)
@@ -251,13 +265,13 @@ def _remember(stage: Stage, migrated: psycopg.Connection) -> None:
     stage.moved = frozenset(moved)
 
 
-def _own_faults(
-    stage: Stage, database: str, name: str, tables: Sequence[Shape], crew: Crew
-) -> frozenset[OwnFault]:
-    if not tables:
-        return frozenset()
+def _own_faults(stage: Stage, database: str, name: str, crew: Crew) -> frozenset[OwnFault]:
+    tables = stage.old if name == "old" else stage.new
     ledger = crew.ledger("calibration")
-    session = Synthetic(name, tables, ledger).open(stage.server, database, crew)
+    code = Synthetic(name, tables, ledger, asks=stage.asks[name])
+    if not code.has_work:
+        return frozenset()
+    session = code.open(stage.server, database, crew)
     try:
         for _ in range(8):
             session.work_once()

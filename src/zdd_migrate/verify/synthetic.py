@@ -2,7 +2,8 @@
 
 For each table: reads by explicit columns and by `SELECT *` (prepared), inserts, `RETURNING *`,
 updates of each column, upserts on each unique key, COPY both ways, deletes; alone, several in a
-transaction, and in a transaction that stays open for a while. Values are taken from rows that are
+transaction, and in a transaction that stays open for a while; and what `objects` asks of views,
+functions, sequences and types. Values are taken from rows that are
 there, so foreign keys, checks and enums hold. Every write that the server acknowledged is written
 down at once, to be looked for later. It works in a process of its own (`children.loop`).
 """
@@ -46,6 +47,7 @@ def job(
     seed: int,
     transactions: bool,
     pooled: bool = False,
+    asks: Sequence[str] = (),
 ) -> Any:
     """What a worker process is told; `make` is the other end."""
     return {
@@ -55,6 +57,7 @@ def job(
         "seed": seed,
         "transactions": transactions,
         "pooled": pooled,
+        "asks": list(asks),
     }
 
 
@@ -69,6 +72,7 @@ def make(order: Any, report: Report) -> Writer:
         seed=order["seed"],
         transactions=order["transactions"],
         pooled=order["pooled"],
+        asks=order["asks"],
     )
 
 
@@ -85,8 +89,10 @@ class Writer:
         seed: int,
         transactions: bool,
         pooled: bool,
+        asks: Sequence[str],
     ) -> None:
         self.dsn = dsn
+        self.asks = asks
         self.pooled = pooled
         self.shapes = shapes
         self.report = report
@@ -144,6 +150,8 @@ class Writer:
         self.rounds += 1
         long = self.rounds % _LONG_EVERY == 2
         held = self.rounds // _LONG_EVERY % len(self.shapes) if long and self.shapes else -1
+        for statement in self.asks:
+            self._query(statement, [])
         for number, shape in enumerate(self.shapes):
             sample = self._sample(shape)
             if sample is None:

@@ -91,13 +91,15 @@ class Synthetic:
     writers: int = 2
     depth: str = "synthetic"
     own_faults: frozenset[OwnFault] = frozenset()
+    #: whole statements about what is no table
+    asks: tuple[str, ...] = ()
     #: shared with its variants and branches: no two sessions ever make up the same rows
     _opened: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
     def has_work(self) -> bool:
-        """False where the change leaves this version no table to work on."""
-        return bool(self.shapes)
+        """False where the change leaves this version nothing to work on."""
+        return bool(self.shapes or self.asks)
 
     def branched(self) -> Synthetic:
         """The same for a copy of the database: its record goes on separately."""
@@ -138,6 +140,7 @@ class SyntheticSession(WorkSession):
                     seed=seed + i,
                     transactions=i % 2 == 1,
                     pooled=server.pooler is not None,
+                    asks=version.asks,
                 )
                 for i in range(version.writers)
             ],
@@ -177,11 +180,13 @@ def as_it_is(connection: psycopg.Connection, shape: Shape, *, by_path: bool = Fa
              AND i.indrelid = to_regclass(%s)""",
         (name,),
     ).fetchall()
-    names = {row[1] for row in rows}
-    keys = {tuple(row[3]) for row in rows if row[2]}
+    #: by name, the columns; None where they are not all there is to the index
+    named = {row[1]: tuple(row[3]) if row[2] else None for row in rows}
+    keys = {columns for columns in named.values() if columns is not None}
     there = tuple(
         c
         for c in shape.conflicts
-        if c.name in names or (not c.by_name and c.columns in keys and " WHERE " not in c.target)
+        if (c.name in named and named[c.name] in (None, c.columns))
+        or (not c.by_name and c.columns in keys and " WHERE " not in c.target)
     )
     return replace(shape, conflicts=there)

@@ -145,7 +145,11 @@ def _bench(
     )
     made_up = {
         name: Synthetic(
-            name, shapes, crew.ledger(name), own_faults=stage.own_faults.get(name, frozenset())
+            name,
+            shapes,
+            crew.ledger(name),
+            own_faults=stage.own_faults.get(name, frozenset()),
+            asks=stage.asks[name],
         )
         for name, shapes in (("old", stage.old), ("new", stage.new))
     }
@@ -179,8 +183,10 @@ def _verdict(bench: Bench, seen: Seen) -> Verdict:
         notes.append(f"clients went through {pooler.told}: {count:,} transactions")
         if not count:
             missing.append("the pooler was asked for and no client came through it")
-    if not bench.stage.old and not bench.stage.new:
-        missing.append("the migration changes no table, so no statement was tried")
+    if not any((bench.stage.old, bench.stage.new, *bench.stage.asks.values())):
+        missing.append(
+            "the migration changes nothing that a statement could ask for: none was tried"
+        )
     for condition in bench.effort.hostile:
         count = bench.happened[condition]
         if count:
