@@ -11,6 +11,7 @@ input does, and the one that forks when its socket does, so that none outlives w
 
 from __future__ import annotations
 
+import array
 import gc
 import importlib
 import importlib.util
@@ -200,7 +201,7 @@ def main(descriptor: int, name: str) -> None:
     gc.freeze()
     asked = socket.socket(fileno=descriptor)
     while True:
-        asking, given, _, _ = socket.recv_fds(asked, 1, 3)
+        asking, given = _receive(asked)
         _reap(os.WNOHANG if asking else 0)
         if not asking:
             return
@@ -211,10 +212,20 @@ def main(descriptor: int, name: str) -> None:
             os.close(fd)
 
 
+def _receive(asked: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message with its descriptors; socket.recv_fds is not in every Python yet."""
+    message, rest, _, _ = asked.recvmsg(1, socket.CMSG_LEN(3 * array.array("i").itemsize))
+    given = array.array("i")
+    for level, kind, data in rest:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            given.frombytes(data)
+    return message, list(given)
+
+
 def _work(module: ModuleType, given: list[int]) -> NoReturn:
     """Be a worker. Reports go where stdout goes; whatever the code under test prints is none."""
     os.setsid()
-    for fd, standard in zip(given, (0, 1, 2), strict=True):
+    for standard, fd in enumerate(given):
         os.dup2(fd, standard)
         os.close(fd)
     out = os.dup(1)
