@@ -232,7 +232,8 @@ class Draft:
         if phase is Phase.EXPAND and (copy := self._names_a_copy(self.statement)) is not None:
             phase = Phase.CONTRACT
             self.note(
-                f"what is built on {copy} comes at contract: the column has its name only then"
+                f"what is built on {copy} comes at contract, for the column has its name only then: "
+                "the new release must do without it until then"
             )
         at = self._written.get(self.number)
         if at is not None:

@@ -181,6 +181,10 @@ def plan_view_shim(draft: Draft, kind: str, old: QName, new: QName, columns: Seq
 
 def plan_type_shim(draft: Draft, kind: str, old: QName, new: QName) -> None:
     """A type under its new name, as a domain over it: casts and parameters of either name work."""
+    draft.note(
+        f"a statement prepared before contract that names {new.name} fails with 42704 after it, when the "
+        "stand-in is gone, until it is prepared anew: renew connections that live long, and a pool's"
+    )
     plan_stand_in(
         draft,
         kind,
