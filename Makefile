@@ -3,9 +3,9 @@
 
 ARGS ?=
 
-# tests run side by side on up to four cores; JOBS=0 runs them one after the other
+# tests run side by side, one more than there are cores, for many wait; JOBS=0: one after the other
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-JOBS ?= $(shell n=$(CORES); [ "$$n" -gt 4 ] && n=4; [ "$$n" -lt 2 ] && n=0; echo $$n)
+JOBS ?= $(shell n=$$(($(CORES) + 1)); [ "$$n" -gt 5 ] && n=5; echo $$n)
 PYTEST = .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ demo: venv-demo ## the whole idea on a small web shop, on a Postgres of its own
 demo-deploy: venv-demo ## release the shop's rename under load; ARGS="--strategy rolling"
 	@.venv/bin/zdd-deploy demo $(ARGS)
 
-test: venv-dev ## the tests; ARGS are pytest's, ARGS=--whole tries every story and case
+test: venv-dev ## the tests; ARGS are pytest's, ARGS=--whole tries every story and planted fault
 	$(PYTEST) $(ARGS)
 
 test-fast: venv-dev ## the tests that need no server: seconds

@@ -30,7 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-pg", action="store_true", help="fail, not skip, without Postgres")
     parser.addoption("--postgres", default=os.environ.get("ZDD_TEST_POSTGRES", "embedded"))
     parser.addoption("--every-major", action="store_true", help="stories on all their majors")
-    parser.addoption("--whole", action="store_true", help="every story and case, not a sample")
+    parser.addoption(
+        "--whole", action="store_true", help="every story, case and planted fault, not a sample"
+    )
 
 
 def _samples(config: pytest.Config) -> bool:
@@ -62,7 +64,7 @@ def pytest_terminal_summary(
     """Say that a sample leaves something out."""
     if _samples(config):
         terminalreporter.write_line(
-            "Of the stories and cases on a server a sample was tried: --whole tries them all."
+            "Of the stories, cases and planted faults a sample was tried: --whole tries them all."
         )
 
 

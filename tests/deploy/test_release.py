@@ -86,6 +86,7 @@ def nothing_lost(story: ReleaseStory, tally: Tally) -> None:
     assert lost(tally, story.database) == []
 
 
+@pytest.mark.broad(2)
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_a_runner_is_killed_and_the_next_one_finishes(story: ReleaseStory, strategy: str) -> None:
     """kill -9 while new code comes in; run again: released, no request failed, no write lost."""

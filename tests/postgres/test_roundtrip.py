@@ -145,6 +145,20 @@ def test_a_large_table_is_sampled_all_over(database: str) -> None:
         assert "rows looked at in public.items, which has about 20,000" in said
 
 
+def test_rows_are_looked_at_where_the_pages_drawn_hold_none(database: str) -> None:
+    """One page in a hundred has rows: a draw of pages nearly always misses it."""
+    rows = """
+    ALTER TABLE items SET (autovacuum_enabled = off);
+    INSERT INTO items SELECT g, g FROM generate_series(1, 20000) g; ANALYZE items;
+    DELETE FROM items WHERE id < 20000;"""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute((TABLE + rows).encode())
+
+    plan = try_conversions(database, plan_of(NARROW, TABLE), rows=500, pages=20)
+
+    assert any("come back" in note for note in plan.notes)
+
+
 def test_the_command_asks_before_it_writes(database: str, tmp_path: Path) -> None:
     """`plan --database` takes the schema from there, exits 1 on a question and writes nothing."""
     with psycopg.connect(database, autocommit=True) as connection:

@@ -26,6 +26,7 @@ def test_an_intact_plan_passes_and_nothing_is_reported(name: str, pg_server: Ser
     assert verdict.failures == ()
 
 
+@pytest.mark.broad(2)
 @pytest.mark.parametrize(
     "fault", [f for f in FAULTS if f.in_suite], ids=lambda f: f"{f.story}: {f.name}"
 )

@@ -111,8 +111,12 @@ def _sample(
         if share is None
         else f" TABLESAMPLE {'SYSTEM' if size > pages else 'BERNOULLI'} ({share:.8f})"
     )
-    query = f"SELECT tableoid::int8, ctid::text FROM {table}{drawn} LIMIT {int(rows)}"
-    places = [(int(oid), str(at)) for oid, at in connection.execute(query.encode())]
+    places: list[_Place] = []
+    for source in dict.fromkeys((f"{table}{drawn}", table)):  # what is drawn may hold no row at all
+        query = f"SELECT tableoid::int8, ctid::text FROM {source} LIMIT {int(rows)}"
+        places = [(int(oid), str(at)) for oid, at in connection.execute(query.encode())]
+        if places:
+            break
     return (len(places) if share is None and len(places) < rows else total), places
 
 
