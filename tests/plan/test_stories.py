@@ -44,7 +44,7 @@ def test_a_story_is_planned_as_expected(story: Story) -> None:
 
 
 @pytest.mark.pg
-@pytest.mark.broad(8)
+@pytest.mark.broad(12)
 @pytest.mark.parametrize("story", [s for s in ALL if s.is_tried_under_load], ids=lambda s: s.name)
 def test_a_story_is_proven(
     story: Story, server_of: Callable[[int], Server], request: pytest.FixtureRequest

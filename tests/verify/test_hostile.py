@@ -23,6 +23,7 @@ _EFFORT = Effort(rounds=1, settle=1, rows=200, every_undo=False)
 _SLOW = [pytest.mark.e2e]
 
 
+@pytest.mark.broad(2)
 @pytest.mark.parametrize(
     "condition",
     [

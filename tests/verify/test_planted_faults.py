@@ -17,6 +17,7 @@ from zdd_migrate.postgres.servers import Server
 pytestmark = pytest.mark.pg
 
 
+@pytest.mark.broad(3)
 @pytest.mark.parametrize("name", STORIES)
 def test_an_intact_plan_passes_and_nothing_is_reported(name: str, pg_server: Server) -> None:
     """The twin of every broken plan: noise is what would make the faults meaningless."""
@@ -26,7 +27,7 @@ def test_an_intact_plan_passes_and_nothing_is_reported(name: str, pg_server: Ser
     assert verdict.failures == ()
 
 
-@pytest.mark.broad(2)
+@pytest.mark.broad(5)
 @pytest.mark.parametrize(
     "fault", [f for f in FAULTS if f.in_suite], ids=lambda f: f"{f.story}: {f.name}"
 )

@@ -112,7 +112,7 @@ PLANNED = {
 }
 
 
-@pytest.mark.broad(4)
+@pytest.mark.broad(8)
 @pytest.mark.parametrize("name", PLANNED)
 def test_every_planned_operation_passes(name: str, pg_server: Server) -> None:
     """Steady, under load, and back from every phase, ending where the plain migration ends."""
