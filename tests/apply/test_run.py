@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.story import BEFORE, RENAME, SEED, write_plan
 from zdd_migrate.apply import Policy, run_phase, status, undo
+from zdd_migrate.apply.journal import Journal
 from zdd_migrate.errors import (
     EnvironmentFailedError,
     FindingsError,
@@ -150,12 +152,25 @@ def test_a_held_lock_is_tried_and_given_up(plan: Path, shop_db: str) -> None:
 
 def test_two_runs_do_not_meet(plan: Path, shop_db: str) -> None:
     """The second is refused by the database's advisory lock."""
-    from zdd_migrate.apply.journal import Journal
-
     with psycopg.connect(shop_db, autocommit=True) as first:
         Journal(first, "x").lock()
         with pytest.raises(LockNotObtainedError, match="another zdd-migrate run"):
             run_phase(plan, Phase.EXPAND, shop_db)
+
+
+def test_a_run_that_has_just_ended_is_waited_for(database: str) -> None:
+    """Its session still holds the lock for an instant, until the server has noticed."""
+    with (
+        psycopg.connect(database, autocommit=True) as ending,
+        psycopg.connect(database, autocommit=True) as connection,
+    ):
+        Journal(ending, "first").lock()
+        gone = threading.Timer(0.3, ending.close)
+        gone.start()
+
+        Journal(connection, "second").lock()
+
+        gone.join()
 
 
 def test_an_unreachable_database_is_one_line(plan: Path) -> None:

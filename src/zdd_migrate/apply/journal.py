@@ -8,6 +8,7 @@ one for each database's DDL.
 
 from __future__ import annotations
 
+import time
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ CREATE TABLE IF NOT EXISTS zdd.event (
   plan text NOT NULL, step text, what text NOT NULL, by text NOT NULL DEFAULT current_user);
 """
 _DATABASE_LOCK = zlib.crc32(b"zdd-migrate: one DDL session a database")
+#: how often a lock is asked for again, a tenth of a second apart
+_LOCK_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,21 @@ class Journal:
         return bool(row and row[0])
 
     def lock(self) -> None:
-        """Keep every other run away from this database's phases until the session ends."""
-        row = self.connection.execute(
-            "SELECT pg_try_advisory_lock(%s)", (_DATABASE_LOCK,)
-        ).fetchone()
-        if not (row and row[0]):
-            raise LockNotObtainedError(
-                "another zdd-migrate run is at work on this database; wait for it to end"
-            )
+        """Keep every other run away from this database's phases until the session ends.
+
+        A run that has just ended, or was killed, holds its lock until the server has noticed.
+        """
+        for wait in (*[0.1] * _LOCK_TRIES, None):
+            row = self.connection.execute(
+                "SELECT pg_try_advisory_lock(%s)", (_DATABASE_LOCK,)
+            ).fetchone()
+            if row and row[0]:
+                return
+            if wait is not None:
+                time.sleep(wait)
+        raise LockNotObtainedError(
+            "another zdd-migrate run is at work on this database; wait for it to end"
+        )
 
     def entries(self) -> dict[str, Entry]:
         """What is recorded, by step id."""
