@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS zdd.event (
   plan text NOT NULL, step text, what text NOT NULL, by text NOT NULL DEFAULT current_user);
 """
 _DATABASE_LOCK = zlib.crc32(b"zdd-migrate: one DDL session a database")
-#: how often a lock is asked for again, a tenth of a second apart
+#: how often a lock is asked for, a tenth of a second apart
 _LOCK_TRIES = 20
 
 
@@ -80,14 +80,14 @@ class Journal:
 
         A run that has just ended, or was killed, holds its lock until the server has noticed.
         """
-        for wait in (*[0.1] * _LOCK_TRIES, None):
+        for number in range(_LOCK_TRIES):
+            if number:
+                time.sleep(0.1)
             row = self.connection.execute(
                 "SELECT pg_try_advisory_lock(%s)", (_DATABASE_LOCK,)
             ).fetchone()
             if row and row[0]:
                 return
-            if wait is not None:
-                time.sleep(wait)
         raise LockNotObtainedError(
             "another zdd-migrate run is at work on this database; wait for it to end"
         )

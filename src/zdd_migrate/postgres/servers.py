@@ -231,12 +231,6 @@ class Server:
             except (psycopg.Error, EnvironmentFailedError):
                 continue
 
-    def available_extensions(self) -> frozenset[str]:
-        """Names of the extensions that can be created here."""
-        with self.connect() as connection:
-            rows = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
-        return frozenset(str(row[0]) for row in rows)
-
 
 Starter = Callable[[int | None, Mapping[str, str]], AbstractContextManager[Server]]
 

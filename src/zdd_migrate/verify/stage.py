@@ -338,10 +338,5 @@ def _elsewhere(extension: str) -> str:
     )
 
 
-def table_names(shapes_: Sequence[Shape]) -> list[QName]:
-    """The tables of shapes."""
-    return [shape.name for shape in shapes_]
-
-
 def _trusted(sql: str) -> bytes:
     return sql.encode()
