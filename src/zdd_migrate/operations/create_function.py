@@ -149,6 +149,11 @@ def _arguments(text: str) -> list[tuple[str, str]]:
     return found
 
 
+def argument_names(text: str) -> list[str]:
+    """Each argument's name, folded; empty where none is given."""
+    return [name for name, _ in _arguments(text)]
+
+
 _CREATE = re.compile(r"\s*CREATE\s+(OR\s+REPLACE\s+)?", re.IGNORECASE)
 _DEFAULT = re.compile(r"\s+DEFAULT\b.*|\s*:?=.*", re.IGNORECASE | re.DOTALL)
 

@@ -83,6 +83,10 @@ class DataStatement(Operation):
     def plan(self, draft: Draft) -> None:
         """A simple UPDATE becomes a batched backfill; anything else runs as it is, in migrate."""
         if self.verb == "select":
+            if self.calls and (parent := _partitioned_by_call(self, draft)) is not None:
+                why = f"its function makes partitions of the new table {parent}, and nothing else"
+                draft.as_written(Phase.EXPAND, undo=(), why=why)
+                return
             if (doing := _done_by_calls(self, draft)) is not None:
                 draft.refuse(*doing)
                 return
@@ -196,6 +200,14 @@ def _comparable(table: Table | None, column: str, value: str) -> str:
         return f"({value})"
     alike = parse_type(target.type).base == parse_type(source.type).base
     return f"({value})" if alike else f"({value})::{target.type}"
+
+
+def _partitioned_by_call(operation: DataStatement, draft: Draft) -> QName | None:
+    """A table of this migration that a SELECT only makes partitions of, if it is such a SELECT."""
+    from zdd_migrate.operations.partition_makers import parent_of_partitions
+
+    parent = parent_of_partitions(operation.text, draft.schema)
+    return parent if parent is not None and draft.is_new(parent) else None
 
 
 def _done_by_calls(operation: DataStatement, draft: Draft) -> tuple[str, str] | None:
