@@ -38,9 +38,7 @@ def parent(body: str, call: str = CALL) -> QName | None:
 def test_made_stored_and_attached_is_only_partitions() -> None:
     made = function(MAKE, STORE, ATTACH)
     assert parent(made) == QName("public", "events")
-    assert parent(made, "SELECT make('events'::text, now()::date, 80)") == QName(
-        "public", "events"
-    )
+    assert parent(made, "SELECT make('events'::text, now()::date, 80)") == QName("public", "events")
 
 
 @pytest.mark.parametrize(
