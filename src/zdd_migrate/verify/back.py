@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,10 +30,24 @@ class Saved:
     ends: dict[Phase, dict[str, str]]
 
 
+#: looks at a phase, on the bench and the database that it is given
+Look = Callable[[Bench, str], None]
+_ORDER = ("start", *(phase.value for phase in Phase))
+
+
 def last_reversible(plan: Plan) -> Phase:
     """The last phase that has a way back."""
     phases = [phase for phase, step in plan.all_steps() if step.undo is not None]
     return phases[-1] if phases else Phase.EXPAND
+
+
+@dataclass(slots=True)
+class _Aside:
+    """What is done on a copy: a phase looked at, then the way back from it; each may be left out."""
+
+    looked: Bench
+    back: Bench
+    running: Future[None]
 
 
 class WaysBack:
@@ -42,23 +56,49 @@ class WaysBack:
     def __init__(self, bench: Bench, pool: ThreadPoolExecutor) -> None:
         self._bench = bench
         self._pool = pool
-        self._walks: list[tuple[Bench, Future[None]]] = []
+        self._asides: list[_Aside] = []
         #: set when the walk is given up: nobody will look at what comes of them
         self._over = threading.Event()
 
-    def begin(self, saved: Saved) -> None:
-        """Walk back from where a phase ended."""
-        walk = replace(
+    def look(self, database: str, code: Code, look: Look) -> None:
+        """Look at a phase on a copy that is of no use afterwards."""
+        looked, back = self._beside(code), self._beside(code)
+
+        def walk() -> None:
+            look(looked, database)
+            looked.server.drop_database(database)
+
+        self._asides.append(_Aside(looked, back, self._pool.submit(walk)))
+
+    def begin(self, saved: Saved, look: Look | None = None) -> None:
+        """Walk back from where a phase ended, once it was looked at on the same copy."""
+        looked, back = self._beside(saved.code), self._beside(saved.code)
+        if saved.phase is last_reversible(self._bench.plan):
+            self._bench.way_back = back.clock  # the only one that is drawn
+
+        def walk() -> None:
+            if look is not None and not self._over.is_set():
+                look(looked, saved.database)
+            _back(back, saved, self._over)
+
+        self._asides.append(_Aside(looked, back, self._pool.submit(walk)))
+
+    def _beside(self, code: Code) -> Bench:
+        return replace(
             self._bench,
+            code=code,
+            clock=self._bench.clock.beside(),
             trials=[],
             laws=[],
             rollbacks=[],
             notes=[],
-            clock=self._bench.clock.beside(),
         )
-        if saved.phase is last_reversible(self._bench.plan):
-            self._bench.way_back = walk.clock  # the only one that is drawn
-        self._walks.append((walk, self._pool.submit(_back, walk, saved, self._over)))
+
+    def trouble(self) -> None:
+        """Raise what has stopped one of them already."""
+        for aside in self._asides:
+            if aside.running.done():
+                aside.running.result()
 
     def give_up(self) -> None:
         """End them as soon as may be."""
@@ -67,13 +107,20 @@ class WaysBack:
 
     def end(self) -> None:
         """Wait for all, and tell what they have seen."""
-        for _, running in self._walks:
-            running.result()
-        for walk, _ in self._walks:
-            self._bench.trials += walk.trials
-            self._bench.rollbacks += walk.rollbacks
-            self._bench.laws += [law for law in walk.laws if not law.holds]
-            self._bench.clocks.append(walk.clock)
+        bench = self._bench
+        for aside in self._asides:
+            aside.running.result()
+            bench.trials += aside.looked.trials
+            bench.laws += aside.looked.laws
+            bench.notes += [note for note in aside.looked.notes if note not in bench.notes]
+        # as if one phase had come after the other
+        bench.trials.sort(key=lambda one: _ORDER.index(one.phase))
+        bench.laws.sort(key=lambda law: _ORDER.index(law.phase))
+        for aside in self._asides:
+            bench.trials += aside.back.trials
+            bench.rollbacks += aside.back.rollbacks
+            bench.laws += [law for law in aside.back.laws if not law.holds]
+            bench.clocks += [aside.looked.clock, aside.back.clock]
 
 
 @contextmanager
@@ -180,7 +227,7 @@ def _undo(
                     said = runner.undo(step, saved.phase, watcher, stand_by=longest)
                     if said:
                         return step.id, f"the undo of {step.id} failed: {said}"
-                settle(sessions, bench.effort.settle)
+                settle(sessions, bench.effort.settle, last=group is groups[-1])
                 label = f"{' and '.join(p.value for p in group)} undone"
                 bench.collect(sessions, saved.phase.value, "undo", label)
                 _compare_end(bench, saved, group[-1])

@@ -49,8 +49,11 @@ def start(sessions: Mapping[str, Session], rounds: int) -> None:
     settle(sessions, rounds)
 
 
-def settle(sessions: Mapping[str, Session], rounds: int) -> None:
-    """Let every client do so many whole rounds from now on."""
+def settle(sessions: Mapping[str, Session], rounds: int, *, last: bool = False) -> None:
+    """Let every client do so many whole rounds from now on; after the `last`, no change comes."""
+    for session in sessions.values():
+        if last:
+            session.last_round()
     for session in sessions.values():
         session.settle(rounds)
 

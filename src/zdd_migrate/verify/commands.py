@@ -225,6 +225,10 @@ class _CommandSession:
                 time.sleep(_LOOK_S)
         self.connected = True
 
+    def last_round(self) -> None:
+        """No change is still to come that another run could meet."""
+        self.stopping.set()
+
     def stop(self) -> None:
         """The round under way is let finish: ending it would look like a failure."""
         self.stopping.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from zdd_migrate.model.plan import Phase, Plan, Step
 from zdd_migrate.model.verdict import LawResult
@@ -36,29 +37,51 @@ def walk_plan(bench: Bench) -> None:
 
 def _forward(bench: Bench, back: WaysBack) -> None:
     database = bench.server.create_database(template=bench.stage.start)
-    bench.steady(database, "start", [Living("old", bench.code)])
+    if bench.effort.every_undo:
+        copy = bench.server.create_database(template=bench.stage.start)
+        back.look(copy, bench.code.branch(), _at_start)
+    else:
+        _at_start(bench, database)
     done: list[tuple[Phase, Step]] = []
     ends: dict[Phase, dict[str, str]] = {}
     for phase in Phase:
         steps = bench.plan.steps.get(phase, ())
         if not steps:
             continue
+        back.trouble()
         reversible = [s for s in steps if s.undo is not None]
         final = [s for s in steps if s.undo is None]
         if not _steps(bench, database, phase, reversible):
             check_laws(bench, database, phase)
             return
         done += [(phase, step) for step in reversible]
+        aside = not final and _parts(bench, phase)
         if bench.effort.every_undo or phase is last_reversible(bench.plan):
             copy = bench.server.create_database(template=database)
-            back.begin(Saved(phase, copy, list(done), bench.code.branch(), dict(ends)))
+            saved = Saved(phase, copy, list(done), bench.code.branch(), dict(ends))
+            back.begin(saved, partial(_after, phase=phase) if aside else None)
         if final and not _steps(bench, database, phase, final):
             check_laws(bench, database, phase)
             return
-        _after(bench, database, phase)
+        if not aside:
+            _after(bench, database, phase)
         with bench.server.connect(database) as connection:
             ends[phase] = snapshot(connection)
     check_end(bench, database)
+
+
+def _at_start(bench: Bench, database: str) -> None:
+    bench.steady(database, "start", [Living("old", bench.code)])
+
+
+def _parts(bench: Bench, phase: Phase) -> bool:
+    """Whether a phase is looked at steady on the copy that the way back starts from.
+
+    Old code alone has then written all along, and goes on while the next phase's steps run: the
+    walk forward need not stand still for it. What new code wrote must go through all that follows.
+    """
+    early = phase in (Phase.EXPAND, Phase.MIGRATE) and phase is not _last_phase(bench.plan)
+    return early and bench.effort.every_undo
 
 
 def _last_phase(plan: Plan) -> Phase:
@@ -76,7 +99,7 @@ def _steps(bench: Bench, database: str, phase: Phase, steps: Sequence[Step]) -> 
             for step in steps:
                 bench.say(f"{step.id} under load")
                 said = runner.run(step, phase, watcher)
-                settle(sessions, bench.effort.settle)
+                settle(sessions, bench.effort.settle, last=step is steps[-1])
                 bench.collect(sessions, phase.value, "during", step.id)
                 if said:
                     failed = LawResult(STEPS_RUN, phase.value, False, 1, said, step.id)
@@ -94,11 +117,12 @@ def _after(bench: Bench, database: str, phase: Phase) -> None:
     names = _STEADY[phase]
     if phase is _last_phase(bench.plan) and not bench.plan.steps.get(Phase.SWITCH):
         names = ("old", "new")  # nothing waits for a release: both live from here on
-    bench.steady(database, phase.value, [Living(name, code_in(bench, phase)) for name in names])
-    if phase is Phase.CONTRACT and (bench.plan.breaks_old or not bench.plan.restricts_old):
+    living = [Living(name, code_in(bench, phase)) for name in names]
+    told = bench.plan.breaks_old or not bench.plan.restricts_old
+    if phase is Phase.CONTRACT and told and "old" not in names:
         # where old code is merely restricted, whether it fails depends on what it writes
-        gone = Living("old", bench.code, works=not bench.plan.breaks_old)
-        bench.steady(database, phase.value, [gone])
+        living.append(Living("old", bench.code, works=not bench.plan.breaks_old))
+    bench.steady(database, phase.value, living)
     check_laws(bench, database, phase)
     check_rows(bench, database, phase.value)
     if phase is Phase.SWITCH and bench.plan.dual_writes:

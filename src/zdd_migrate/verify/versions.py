@@ -39,6 +39,9 @@ class Session(Protocol):
     def settle(self, rounds: int) -> None:
         """Wait until it has done so many whole rounds from now on; a program, until it is there."""
 
+    def last_round(self) -> None:
+        """Where a round is a program's run: begin none after the one that is under way."""
+
     def stop(self) -> None:
         """Stop working in the background, and wait until all is still."""
 

@@ -357,6 +357,9 @@ class WorkSession:
         ):
             time.sleep(_LOOK_S)
 
+    def last_round(self) -> None:
+        """Rounds are short: they go on."""
+
     def stop(self) -> None:
         """Let each finish its round."""
         if not self.running:
