@@ -18,6 +18,7 @@ SHARED = {
     "builtins",
     "facts",
     "heads",
+    "partition_makers",
     "refusals",
     "renaming",
     "rows",

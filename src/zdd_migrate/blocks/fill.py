@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from zdd_migrate.blocks import triggers
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
@@ -35,8 +37,7 @@ def plan_filled(
     optional = None if required else type_
     if (table, column) in draft.filled:  # its trigger is there: an UPDATE said with what
         if required:
-            make_not_null(draft, table, column)
-            draft.restricts_old = True
+            _require(draft, table, column, expression)
         return
     draft.filled.add((table, column))
     if draft.refuse_children(table, f"whose {column} nothing would fill"):
@@ -89,9 +90,8 @@ def plan_filled(
         why=f"fill {table.name}.{column} of the rows that are there, in batches",
     )
     if required:
-        make_not_null(draft, table, column)
+        _require(draft, table, column, expression)
         draft.breaks_old = draft.breaks_old or add is not None
-        draft.restricts_old = True
     draft.needs_release = True
     draft.sql(
         Phase.CONTRACT,
@@ -101,6 +101,34 @@ def plan_filled(
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,
     )
+
+
+def _require(draft: Draft, table: QName, column: str, expression: str) -> None:
+    """NOT NULL as soon as every row has a value; only at contract where old code's may have none."""
+    draft.restricts_old = True
+    if may_be_null(draft, table, expression):
+        plan_required(draft, table, column)
+    else:
+        make_not_null(draft, table, column)
+
+
+#: what makes NULL of values that are none
+_MAKES_NULL = re.compile(
+    r"->|#>|\bnullif\b|\bselect\b|\bcase\b(?!.*\belse\b)", re.IGNORECASE | re.DOTALL
+)
+_NEVER_NULL = re.compile(
+    r"\s*coalesce\s*\(.*,\s*('[^']*'|[0-9.]+|true|false|now\(\))(::\w+)?\s*\)\s*"
+)
+
+
+def may_be_null(draft: Draft, table: QName, expression: str) -> bool:
+    """Whether an expression over a row's columns gives NULL for some row that old code may write."""
+    if _NEVER_NULL.fullmatch(expression.lower()):
+        return False
+    known = draft.start.tables.get(draft.present(table))
+    named = analyse(expression).names
+    read = [c for c in known.columns if c.name in named] if known is not None else []
+    return any(not c.not_null for c in read) or _MAKES_NULL.search(expression) is not None
 
 
 def _missing(draft: Draft, table: QName, col: str, expression: str, optional: str | None) -> str:

@@ -86,6 +86,86 @@ def read_joined_update(text: str) -> JoinedUpdate | None:
     return JoinedUpdate(target, column, value, other, (a, b), (c, d))
 
 
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """`UPDATE target [AS name] SET column = value FROM other [AS other_name] WHERE conditions`, or
+    `… SET column = (SELECT value FROM other … WHERE conditions) [WHERE own]`: the conditions are
+    joined by AND, the names what the statement calls the two tables."""
+
+    target: QName
+    name: str
+    column: str
+    value: str
+    other: QName
+    other_name: str
+    conditions: tuple[str, ...]
+    own: str | None = None
+
+
+def read_looked_up(text: str) -> LookedUp | None:
+    """Take an UPDATE of one column whose value stands in one other table apart."""
+    try:
+        cursor = Cursor(text)
+        cursor.expect("UPDATE")
+        target, name = _called(cursor, "SET")
+        cursor.expect("SET")
+        column = cursor.name()
+        cursor.expect("=")
+        if cursor.at("(", "SELECT"):
+            inner = Cursor(cursor.group_text())
+            inner.expect("SELECT")
+            value, other, other_name, conditions = _looked(inner)
+            own = squeeze(cursor.until(comma=False)) if cursor.accept("WHERE") else None
+            cursor.expect_done()
+        else:
+            own = None
+            value, other, other_name, conditions = _looked(cursor)
+    except UnreadError:
+        return None
+    return LookedUp(target, name, column, value, other, other_name, conditions, own)
+
+
+def _looked(cursor: Cursor) -> tuple[str, QName, str, tuple[str, ...]]:
+    """`value FROM other [AS name] WHERE a AND b`, to the end."""
+    value = squeeze(cursor.until(("FROM",)))
+    cursor.expect("FROM")
+    other, name = _called(cursor, "WHERE")
+    cursor.expect("WHERE")
+    conditions = [_condition(cursor)]
+    while cursor.accept("AND"):
+        conditions.append(_condition(cursor))
+    cursor.expect_done()
+    return value, other, name, tuple(conditions)
+
+
+def _condition(cursor: Cursor) -> str:
+    text = cursor.until(("AND", "OR", "GROUP", "ORDER", "LIMIT", "RETURNING"), comma=False)
+    if re.search(r"\bBETWEEN\b|\bSELECT\b", text, re.IGNORECASE):
+        raise cursor.unread("a plain condition was expected")
+    return squeeze(text)
+
+
+def _called(cursor: Cursor, stop: str) -> tuple[QName, str]:
+    """A table, and what a statement calls it."""
+    table = cursor.qname()
+    if cursor.accept("AS") or not cursor.at(stop):
+        return table, cursor.name()
+    return table, table.name
+
+
+def equal_sides(condition: str) -> tuple[str, str] | None:
+    """The two sides of `a = b`; None for any other condition."""
+    try:
+        cursor = Cursor(condition)
+        left = cursor.until(("=",), comma=False)
+        cursor.expect("=")
+        right = cursor.until(("=",), comma=False)
+        cursor.expect_done()
+    except UnreadError:
+        return None
+    return left, right
+
+
 def qualified(text: str) -> tuple[str, str] | None:
     """`a.b` as its two names; None for anything else."""
     match = _QUALIFIED.fullmatch(text)

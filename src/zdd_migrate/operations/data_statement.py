@@ -206,6 +206,16 @@ def _partitioned_by_call(operation: DataStatement, draft: Draft) -> QName | None
     """A table of this migration that a SELECT only makes partitions of, if it is such a SELECT."""
     from zdd_migrate.operations.partition_makers import parent_of_partitions
 
+    name = operation.calls[0]
+    made = {
+        (q, f.arguments)
+        for s in (draft.start, draft.schema)
+        for q, found in s.functions.items()
+        for f in found
+        if q.name == name
+    }
+    if len(made) != 1:  # one that is dropped is there until contract: the call may not be unique
+        return None
     parent = parent_of_partitions(operation.text, draft.schema)
     return parent if parent is not None and draft.is_new(parent) else None
 

@@ -6,11 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import folded, quote_ident, quote_qname
+from zdd_migrate.blocks.quoting import folded, quote_ident
 from zdd_migrate.blocks.reshape import plan_reshape
 from zdd_migrate.errors import InputError
 from zdd_migrate.grammar.expressions import analyse
-from zdd_migrate.grammar.rows import read_joined_update
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase, Plan, Question, Release
 from zdd_migrate.model.schema import Schema
@@ -25,6 +24,7 @@ from zdd_migrate.plan.across import carried_rows
 from zdd_migrate.plan.conversions import conversions
 from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
+from zdd_migrate.plan.lookups import fills_looked_up
 from zdd_migrate.plan.replaced import replaced
 from zdd_migrate.plan.twin_tables import made_anew
 from zdd_migrate.plan.whole import hear
@@ -64,7 +64,7 @@ def make_plan(
     replay([s for _, s in statements], final)
     carried = carried_rows(draft.start, final, [s for _, s in statements])
     told = heard.skipped | carried.keys()
-    used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], told)
+    used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], told, final)
     draft.dropped, draft.replaced = replaced(draft.start, [s for _, s in statements])
     enums = {
         operation: rebuilt
@@ -209,7 +209,7 @@ def _inline_answers(migrations: Sequence[Migration]) -> dict[tuple[str, str], st
 
 
 def _infer_from_updates(
-    draft: Draft, statements: Sequence[Statement], heard: Collection[int]
+    draft: Draft, statements: Sequence[Statement], heard: Collection[int], final: Schema
 ) -> set[int]:
     """Answers from the UPDATE that stands beside the DDL: `UPDATE t SET new = expr(old)`.
 
@@ -229,7 +229,8 @@ def _infer_from_updates(
             if id(operation) in heard:
                 continue
             if isinstance(operation, DataStatement) and (
-                _fills_added(draft, operation, added) or _fills_joined(draft, operation, added)
+                _fills_added(draft, operation, added)
+                or fills_looked_up(draft, operation, added, final)
             ):
                 used.add(id(operation))
     return used
@@ -248,38 +249,6 @@ def _fills_added(draft: Draft, operation: DataStatement, added: set[tuple[QName,
     for column, text in pairs:
         kind = "up" if analyse(text).names else "fill"
         draft.answers.setdefault((kind, f"{table.name}.{column}".lower()), text)
-    return True
-
-
-def _fills_joined(draft: Draft, operation: DataStatement, added: set[tuple[QName, str]]) -> bool:
-    """`UPDATE t SET new = o.c FROM o WHERE o.id = t.o_id`: each row's one value is the answer."""
-    joined = read_joined_update(operation.text) if operation.verb == "update" else None
-    if joined is None:
-        return False
-    table, other = draft.start.resolve(joined.target), draft.start.resolve(joined.other)
-    known = draft.start.tables.get(other)
-    sides = {joined.left[0]: joined.left[1], joined.right[0]: joined.right[1]}
-    if (
-        known is None
-        or (table, joined.column) not in added
-        or set(sides) != {table.name, other.name}
-    ):
-        return False
-    if not any(
-        c.columns == (sides[other.name],) and c.kind in ("primary_key", "unique")
-        for c in known.constraints
-    ):
-        return False
-    mine, theirs = (f"{quote_ident(t.name)}.{quote_ident(sides[t.name])}" for t in (table, other))
-    value = (
-        f"(SELECT {joined.value} FROM {quote_qname(other)} AS {quote_ident(other.name)} "
-        f"WHERE {theirs} = {mine})"
-    )
-    draft.answers.setdefault(("up", f"{table.name}.{joined.column}".lower()), value)
-    draft.note(
-        f"{table.name}.{joined.column} is filled from {other} as rows of {table.name} are written: "
-        f"what old code changes in {other} later does not reach it"
-    )
     return True
 
 

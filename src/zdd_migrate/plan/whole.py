@@ -11,6 +11,7 @@ from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import folded, quote_ident
 from zdd_migrate.blocks.reshape import NewColumn, Reshape
 from zdd_migrate.grammar.expressions import analyse
+from zdd_migrate.grammar.rows import read_looked_up
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Table
@@ -54,6 +55,8 @@ class _Changes:
     ups: dict[str, str] = field(default_factory=dict)
     updates: dict[str, DataStatement] = field(default_factory=dict)
     required: set[str] = field(default_factory=set)
+    #: filled from another table: nothing of this one under a new name
+    looked_up: set[str] = field(default_factory=set)
 
 
 def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
@@ -181,6 +184,8 @@ def _changes(draft: Draft, statements: Sequence[Statement]) -> dict[QName, _Chan
             of.required.add(operation.column)
         elif isinstance(operation, DataStatement):
             _hear_update(of, operation)
+            if operation.verb == "update" and (found := read_looked_up(operation.text)) is not None:
+                of.looked_up.add(found.column)
     return out
 
 
@@ -260,7 +265,7 @@ def _ask_renames(draft: Draft, table: Table, changes: _Changes) -> set[int]:
     read = set().union(*(analyse(up).names for up in changes.ups.values()))
     for name, added in changes.added.items():
         answered = name in changes.ups or draft.answer("fill", table.name, name) is not None
-        if answered:
+        if answered or name in changes.looked_up:
             continue
         new_type = normalise_type(added.definition.type)
         like = [
