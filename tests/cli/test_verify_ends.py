@@ -100,14 +100,14 @@ def _processes(mark: str) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_killed_run_leaves_nothing_behind(plan: Path, tmp_path: Path, scratch: Path) -> None:
     """No server, no pooler, no directory, no process of either code version."""
-    pooled = ["--pooled"] if shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") else []
+    pooled = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") is not None
+    (tmp_path / "zdd-migrate.toml").write_text(f"[verify]\npooled = {str(pooled).lower()}\n")
     program = tmp_path / "code.py"
     program.write_text("import time\nopen('started', 'w').close()\ntime.sleep(300)\n")
     running = subprocess.Popen(
         [
             *_VERIFY,
             *(str(plan), "--postgres", "embedded", "--old", f"command:python {program}"),
-            *pooled,
         ],
         cwd=tmp_path,
         env=_environment(tmp_path, TMPDIR=str(scratch)),

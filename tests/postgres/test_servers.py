@@ -106,13 +106,21 @@ def test_a_given_server_keeps_what_is_its_own(pg_server: Server) -> None:
 
 
 def test_what_a_killed_run_left_is_dropped_by_the_next(pg_server: Server) -> None:
-    """Its databases alone: not those of a run that lives, nor what somebody else called so."""
+    """Its databases alone: not those of a run that lives, nor what somebody else called so.
+
+    The second was made just before the kill: nothing but making it was done.
+    """
     program = (
         "import os, signal, sys\n"
+        "from zdd_migrate.postgres.ownership import Owner\n"
         "from zdd_migrate.postgres.servers import server\n"
         "with server(sys.argv[1]) as found:\n"
-        "    print(found.create_database(), found.create_database(), flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    print(found.create_database(), flush=True)\n"
+        "    def killed(self, name):\n"
+        "        print(name, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    Owner.mark = killed\n"
+        "    found.create_database()\n"
     )
     url = pg_server.dsn()
     done = subprocess.run(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -202,6 +203,28 @@ def test_a_worker_that_dies_makes_the_trial_unclear(
     assert "ended by itself" in seen.unclear
     assert dead not in pids
     assert not clean.unclear
+
+
+def test_the_record_of_a_killed_worker_is_true(
+    pg_server: Server, shop_database: str, crew: Crew
+) -> None:
+    """All that it wrote down before it was killed is there, but for the row it was changing."""
+    version = Synthetic("old", shop_shapes(), crew.ledger("old"))
+    killed = 0
+    for rows in (5, 10, 15):
+        session = opened(version, pg_server, shop_database, crew)
+        until("rows", partial(lambda wanted: len(version.ledger.snapshot()) > wanted, rows))
+        dead = list(session.workers)
+        for worker in dead:
+            os.kill(worker.pid, signal.SIGKILL)
+        until("their end", partial(lambda them: all(worker.ended for worker in them), dead))
+        killed += len(dead)
+        session.close()
+    with pg_server.connect(shop_database) as connection:
+        missing, differing, example = compare(Tables(connection), version.ledger, version.shapes)
+
+    assert missing + differing <= killed, example
+    assert len(version.ledger.snapshot()) > 15
 
 
 def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:

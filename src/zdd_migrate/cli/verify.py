@@ -220,7 +220,7 @@ def _plan(request: Request) -> Verdict:
 
     def run(stack: ExitStack) -> Verdict:
         common = _common(request, config, stack)
-        found = _server(request, stack)
+        found = _server(request, config, stack)
         return verify_plan(plan, schema_sql=schema_sql, server=found, **common)
 
     verdict = _reached(request, config, run, plan=plan_hash(request.path), schema=schema_sql)
@@ -233,12 +233,19 @@ def _plan(request: Request) -> Verdict:
     return verdict
 
 
-def _server(request: Request, stack: ExitStack) -> Server:
+def _pooled(request: Request, config: Config) -> bool:
+    configured = config.raw.get("verify", {}).get("pooled", False)
+    if not isinstance(configured, bool):
+        raise InputError(f"verify.pooled must be true or false, not {configured!r}")
+    return request.pooled or configured
+
+
+def _server(request: Request, config: Config, stack: ExitStack) -> Server:
     """The server to try it on, with a pooler before it if one was asked for."""
     from zdd_migrate.postgres.servers import server
 
     found = stack.enter_context(server(request.postgres, major=request.major))
-    if request.pooled:
+    if _pooled(request, config):
         from zdd_migrate.postgres.pooler import pooled
 
         stack.enter_context(pooled(found))
@@ -261,7 +268,7 @@ def _migration(request: Request) -> Verdict:
 
     def run(stack: ExitStack) -> Verdict:
         common = _common(request, config, stack)
-        found = _server(request, stack)
+        found = _server(request, config, stack)
         return verify_migration(
             sources,
             in_transaction=in_transaction,
@@ -313,7 +320,8 @@ def _key(request: Request, config: Config, parts: Mapping[str, object]) -> str |
         **parts,
         "seed": (_seed(request, config), data.seed),
         "laws": _laws(config),
-        "effort": (request.quick, request.programs, request.longest_wait_ms, request.pooled),
+        "effort": (request.quick, request.programs, request.longest_wait_ms),
+        "pooled": _pooled(request, config),
     }
     for name, specs in (("old", request.old), ("new", request.new)):
         wanted, root = _settings(request, name, specs, config)

@@ -11,12 +11,15 @@ import secrets
 import psycopg
 from psycopg import sql
 
-#: what stands on each of our databases: a name alone could be somebody's choice
+#: what stands on each of our databases for people to read
 COMMENT = "a scratch database of zdd-migrate"
+#: what tells ours from what somebody else called so: given as the database is made, so that it is
+#: there however early its maker dies. More connections than a server has, so it limits nothing.
+LIMIT = 914_173
 _ABANDONED = """
     SELECT d.datname FROM pg_database d
     WHERE d.datname ~ '^zdd_[0-9a-f]{16}_[0-9a-f]{8}$'
-      AND shobj_description(d.oid, 'pg_database') = %s
+      AND d.datconnlimit = %s
       AND pg_has_role(d.datdba, 'MEMBER')
       AND NOT EXISTS (
         SELECT FROM pg_stat_activity a
@@ -43,7 +46,7 @@ class Owner:
         return f"{self._prefix}_{secrets.token_hex(4)}"
 
     def mark(self, name: str) -> None:
-        """Write down whose it is."""
+        """Say to people whose it is."""
         self._connection.execute(
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(
                 sql.Identifier(name), sql.Literal(COMMENT)
@@ -53,7 +56,7 @@ class Owner:
     def clear_away(self) -> list[str]:
         """Drop what runs that are dead have left; gives the names."""
         gone = []
-        for (name,) in self._connection.execute(_ABANDONED, (COMMENT,)).fetchall():
+        for (name,) in self._connection.execute(_ABANDONED, (LIMIT,)).fetchall():
             try:  # without FORCE: whoever is connected after all is alive
                 self._connection.execute(
                     sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))

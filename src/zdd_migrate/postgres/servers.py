@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from zdd_migrate.errors import EnvironmentFailedError, InputError, NoServerError
 from zdd_migrate.postgres import binaries
 from zdd_migrate.postgres.cluster import SUPERUSER, run_cluster
-from zdd_migrate.postgres.ownership import Owner
+from zdd_migrate.postgres.ownership import LIMIT, Owner
 
 if TYPE_CHECKING:
     from zdd_migrate.postgres.pooler import Pooler
@@ -158,6 +158,8 @@ class Server:
         owner = self._owned() if self.provider == "dsn" and name is None else None
         made = name or (owner.name() if owner is not None else f"zdd_{secrets.token_hex(5)}")
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(made))
+        if owner is not None:
+            statement += sql.SQL(" CONNECTION LIMIT {}").format(sql.Literal(LIMIT))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
             if self.major >= 15:
