@@ -7,6 +7,7 @@ import pytest
 from zdd_migrate.grammar.conversions import Conversion, conversion, lossless
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze, volatility
+from zdd_migrate.grammar.queries import has_stars, write_out_star
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.schema import Schema
 from zdd_migrate.operations import read_statement
@@ -206,3 +207,28 @@ def test_names_are_what_postgres_stores(text: str, name: str) -> None:
 def test_white_space_in_a_literal_is_kept() -> None:
     """Only what stands between tokens is folded."""
     assert squeeze("a  ||\n 'x  y' -- why\n || $$ z  $$") == "a || 'x  y' || $$ z  $$"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("SELECT * FROM t", "SELECT a, b FROM t"),
+        ("select distinct *, a * 2 from s.t where b > 1", "select distinct a, b, a * 2 from s.t where b > 1"),
+        ("SELECT count(*), * FROM t;", "SELECT count(*), a, b FROM t;"),
+        ("SELECT * FROM t AS x", None),
+        ("SELECT * FROM t, u", None),
+        ("SELECT t.* FROM t", None),
+        ("SELECT * FROM (SELECT * FROM t) x", None),
+    ],
+)  # fmt: skip
+def test_all_columns_are_written_out_where_they_are_one_tables(
+    text: str, written: str | None
+) -> None:
+    """And left alone where they might be more than those of the table."""
+    assert has_stars(text)
+    assert write_out_star(text, ["a", "b"]) == written
+
+
+def test_a_star_may_multiply_or_count() -> None:
+    """Then it stands for no column."""
+    assert not has_stars("SELECT count(*), a * 2 FROM t")

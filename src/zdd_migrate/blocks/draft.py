@@ -87,6 +87,8 @@ class Draft:
     touches: dict[QName, None] = field(default_factory=dict)
     #: tables under the name they physically have until contract: final name -> present name
     present_tables: dict[QName, QName] = field(default_factory=dict)
+    #: tables that get a name which another has until contract: that name -> their present name
+    takes_name: dict[QName, QName] = field(default_factory=dict)
     #: columns that are copied, by table and the name that the plain migration has got to
     twins: dict[tuple[QName, str], Twin] = field(default_factory=dict)
     planned_twins: list[Twin] = field(default_factory=list)
@@ -217,11 +219,13 @@ class Draft:
         lock: LockMode | None = None,
         relation: QName | None = None,
         transactional: bool = True,
+        asked: bool = True,
     ) -> None:
         """Run the statement being planned as it stands, once, whichever of its operations ask.
 
         Each of them adds its own undo, before those of the ones before it. Refused where the
-        statement names a table that has another name until contract.
+        statement names a table that has another name until contract. `asked` is whether code misses
+        it where it comes later.
         """
         if relation is not None and self.present(relation) != relation:
             self.refuse(
@@ -231,10 +235,11 @@ class Draft:
             return
         if phase is Phase.EXPAND and (copy := self._names_a_copy(self.statement)) is not None:
             phase = Phase.CONTRACT
-            self.note(
-                f"what is built on {copy} comes at contract, for the column has its name only then: "
-                "the new release must do without it until then"
-            )
+            if asked:
+                self.note(
+                    f"what is built on {copy} comes at contract, for the column has its name only then: "
+                    "the new release must do without it until then"
+                )
         at = self._written.get(self.number)
         if at is not None:
             known = self._steps[at[0]][at[1]]
@@ -247,19 +252,22 @@ class Draft:
             )
             return
         self._written[self.number] = (phase, len(self._steps[phase]))
-        path = self.schema.search_path
-        here: tuple[str, ...] = (self.statement,)
-        if path != self.start.search_path and transactional:
-            here = (f"SET LOCAL search_path = {', '.join(map(quote_ident, path))}", *here)
         self.sql(
             phase,
-            here,
+            self.in_its_path(self.statement) if transactional else self.statement,
             undo=undo,
             why=why,
             lock=lock,
             relation=relation,
             transactional=transactional,
         )
+
+    def in_its_path(self, statement: str) -> tuple[str, ...]:
+        """A statement of a transaction, behind the search path that the migration has set for it."""
+        path = self.schema.search_path
+        if path == self.start.search_path:
+            return (statement,)
+        return (f"SET LOCAL search_path = {', '.join(map(quote_ident, path))}", statement)
 
     def _names_a_copy(self, text: str) -> str | None:
         """A copied column that a statement names together with its table, by its final name."""

@@ -6,8 +6,10 @@ Answers are None where the parser gives up: the caller then says that it does no
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from zdd_migrate.grammar.expressions import squeeze
@@ -110,6 +112,31 @@ def relations_read(text: str) -> tuple[QName, ...]:
             else:
                 found[QName(None, first)] = None
     return tuple(found)
+
+
+#: what a `*` follows that stands for columns: elsewhere it multiplies, or counts rows
+_BEFORE_ALL = ("SELECT", "DISTINCT", "ALL", ",", ".")
+
+
+def has_stars(text: str) -> bool:
+    """Whether a statement has a `*` that stands for columns."""
+    return any(t.up == "*" and b.up in _BEFORE_ALL for b, t in pairwise(tokenise(text)))
+
+
+def write_out_star(text: str, quoted: Sequence[str]) -> str | None:
+    """A statement with its one `*` written out as `quoted` columns; None where it is not all of one
+    table alone."""
+    tokens = tokenise(text)
+    ups = [t.up for t in tokens]
+    at = [i for i, t in enumerate(tokens) if t.up == "*" and ups[i - 1] in _BEFORE_ALL]
+    alone = ups.count("SELECT") == ups.count("FROM") == len(at) == 1
+    if not alone or not quoted or ups[at[0] - 1] == ".":
+        return None
+    after = ups.index("FROM") + 1
+    after += 3 if ups[after + 1 : after + 2] == ["."] else 1
+    if after < len(tokens) and ups[after] not in ("WHERE", "ORDER", "LIMIT", "WITH", ";"):
+        return None
+    return text[: tokens[at[0]].start] + ", ".join(quoted) + text[tokens[at[0]].end :]
 
 
 #: words that are no tables where a table can stand: FROM current_date

@@ -72,7 +72,7 @@ class Comment(Operation):
                 was = "NULL" if known.comment is None else quote_literal(known.comment)
                 head = draft.statement[: draft.statement.upper().rindex(" IS ")]
                 undo = (f"{head} IS {was}",)
-        draft.as_written(Phase.EXPAND, undo=undo, why="a comment; nobody waits")
+        draft.as_written(Phase.EXPAND, undo=undo, why="a comment; nobody waits", asked=False)
 
 
 def _read(cursor: Cursor) -> Comment:

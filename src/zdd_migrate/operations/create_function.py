@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -88,7 +89,8 @@ class CreateFunction(Operation):
             None,
         )
         if was is None:
-            draft.as_written(Phase.EXPAND, undo=drop, why=f"define {name}()")
+            if not self._plan_built(draft, (drop,), f"define {name}()", seen=False):
+                draft.as_written(Phase.EXPAND, undo=drop, why=f"define {name}()")
             return
         if (
             not was.definition
@@ -101,12 +103,51 @@ class CreateFunction(Operation):
             return
         old = was.definition.rstrip().rstrip(";")
         draft.note(f"{name}() is replaced: old code gets the new body while it still runs")
+        undo = (drop, old) if again else (_CREATE.sub("CREATE OR REPLACE ", old, count=1),)
+        before = (drop,) if again else ()
+        if self._plan_built(draft, undo, f"replace {name}()", seen=True, before=before):
+            return
         if again:
             here = (drop, draft.statement)
-            draft.sql(Phase.EXPAND, here, undo=(drop, old), why=f"replace {name}()")
+            draft.sql(Phase.EXPAND, here, undo=undo, why=f"replace {name}()")
         else:
-            undo = _CREATE.sub("CREATE OR REPLACE ", old, count=1)
             draft.as_written(Phase.EXPAND, undo=undo, why=f"replace {name}()")
+
+    def _plan_built(
+        self,
+        draft: Draft,
+        undo: Sequence[str],
+        why: str,
+        *,
+        seen: bool,
+        before: Sequence[str] = (),
+    ) -> bool:
+        """Built on what gets its name only at contract; False where it is to be run as it stands.
+
+        A body in SQL proper keeps to the columns themselves. One that is text finds them by name
+        whenever it runs: a copy has its own from expand on, its values when it has been filled,
+        which is what counts where old code calls the function too (`seen`).
+        """
+        from zdd_migrate.blocks.bound import copies_named, plan_built, reads_renamed, unfilled
+
+        if _IN_SQL.match(self.body):
+            reads = relations_read(self.body)
+            empty = seen and bool(unfilled(draft, reads, self.body))
+            return not empty and plan_built(draft, reads, undo=undo, why=why, before=before)
+        copies = copies_named(draft, self.body)
+        if any(twin.new != twin.final for twin in copies):
+            return False
+        # text in SQL is looked at when it is made: the names must be there
+        renamed = self.language == "sql" and reads_renamed(draft, self.body)
+        if not copies and not renamed:
+            return False
+        here = (*before, *draft.in_its_path(draft.statement))
+        phase = Phase.MIGRATE if seen and copies else Phase.EXPAND
+        if phase is Phase.MIGRATE or renamed:
+            draft.last(lambda: draft.sql(phase, here, undo=undo, why=why), phase)
+        else:
+            draft.sql(phase, here, undo=undo, why=why)
+        return True
 
     def makes(self, schema: Schema) -> tuple[Key, ...]:
         """The function of these arguments."""
@@ -154,6 +195,7 @@ def argument_names(text: str) -> list[str]:
     return [name for name, _ in _arguments(text)]
 
 
+_IN_SQL = re.compile(r"\s*(?:BEGIN\s+ATOMIC|RETURN)\b", re.IGNORECASE)
 _CREATE = re.compile(r"\s*CREATE\s+(OR\s+REPLACE\s+)?", re.IGNORECASE)
 _DEFAULT = re.compile(r"\s+DEFAULT\b.*|\s*:?=.*", re.IGNORECASE | re.DOTALL)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.queries import follow_query, parse_query, relations_read
+from zdd_migrate.grammar.queries import (
+    follow_query,
+    parse_query,
+    relations_read,
+    write_out_star,
+)
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -53,10 +59,16 @@ class CreateView(Operation):
                 pairs |= {(relation, c.name) for c in table.columns}
             else:
                 pairs |= {(relation, c) for _, c in parsed.columns if table.column(c)}
+        query = self.query
+        if parsed is not None and parsed.star and len(reads) == 1 and reads[0] in schema.tables:
+            # it stands for the columns of this moment, for good
+            every = [quote_ident(c.name) for c in schema.tables[reads[0]].columns]
+            query = write_out_star(query, every) or query
+            parsed = parse_query(query) or parsed
         output = self.columns or (parsed.output if parsed is not None else None) or ()
         return View(
             name=self._target(schema),
-            query=self.query,
+            query=query,
             columns=output,
             materialized=self.materialized,
             populated=self.with_data,
@@ -138,12 +150,51 @@ class CreateView(Operation):
                 "give the schema with --schema, or create the view under a new name",
             )
             return
+        why = f"{'replace' if existing else 'create'} {name}"
+        if self._plan_built(draft, name, undo, why):
+            return
         draft.as_written(
             Phase.EXPAND,
             undo=undo,
-            why=f"{'replace' if existing else 'create'} {name}",
+            why=why,
             lock=_M.ACCESS_EXCLUSIVE if existing else _M.ACCESS_SHARE,
             relation=name if existing else None,
+        )
+
+    def _plan_built(
+        self, draft: Draft, name: QName, undo: Sequence[str], why: str, before: Sequence[str] = ()
+    ) -> bool:
+        """Built on what gets its name only at contract; False where it reads nothing of the kind.
+
+        A materialized view is computed when all is filled: while it is made, its tables are locked.
+        """
+        from zdd_migrate.blocks.bound import plan_built, unfilled
+
+        reads, text, later = relations_read(self.query), draft.statement, False
+        if self.materialized and self.with_data:
+            later = True
+            text = f"{Cursor(text).rest_without(('WITH DATA',))[0]} WITH NO DATA"
+        seen = name in draft.start.views  # by old code too
+        if not plan_built(
+            draft,
+            reads,
+            undo=undo,
+            why=why,
+            statement=text,
+            before=before,
+            filled=seen and bool(unfilled(draft, reads, text)),
+        ):
+            return False
+        if later:
+            draft.last(lambda: self._compute(draft, name))
+        return True
+
+    def _compute(self, draft: Draft, name: QName) -> None:
+        draft.sql(
+            Phase.MIGRATE,
+            f"REFRESH MATERIALIZED VIEW {quote_qname(name)}",
+            undo=f"REFRESH MATERIALIZED VIEW {quote_qname(name)} WITH NO DATA",
+            why=f"compute {name}, now that all it reads is there",
         )
 
     def _replace(self, draft: Draft, name: QName, old: View) -> None:
@@ -172,15 +223,31 @@ class CreateView(Operation):
                 "create the new view under a new name, and drop the old one when no old code is left",
             )
             return
+        from zdd_migrate.blocks.bound import plan_rebuilt, unfilled
+
         sql = quote_qname(name)
         draft.note(
             f"privileges on {name} go with the old view, as in the migration: grant them again"
         )
+        drop, was = f"DROP VIEW IF EXISTS {sql}", f"CREATE VIEW {sql} AS {old.query}"
+        why = f"replace {name}: every column that old code reads is still there"
+        reads = relations_read(self.query)
+        if copies := unfilled(draft, reads, new.query):
+            if any(twin.final != twin.old.name for twin in copies):
+                draft.refuse(
+                    f"old code reads {name}, and would find nothing in {copies[0].final} before it is filled",
+                    "create the new view under a new name, and drop the old one when no old code is left",
+                )
+            else:
+                plan_rebuilt(draft, reads, drop=drop, was=was, same=old.query == new.query, why=why)
+            return
+        if self._plan_built(draft, name, (drop, was), why, (drop,)):
+            return
         draft.sql(
             Phase.EXPAND,
             (f"DROP VIEW {sql}", draft.statement),
-            undo=(f"DROP VIEW IF EXISTS {sql}", f"CREATE VIEW {sql} AS {old.query}"),
-            why=f"replace {name}: every column that old code reads is still there",
+            undo=(drop, was),
+            why=why,
             lock=_M.ACCESS_EXCLUSIVE,
             relation=name,
         )

@@ -96,6 +96,7 @@ class RenameTable(Operation):
                 return
             _offer(draft, relation, new)
             plan_table_copy(draft, relation, new)
+            draft.takes_name[new] = relation
             return
         if table.row_security and draft.pg < 15:
             draft.refuse(

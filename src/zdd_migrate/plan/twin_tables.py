@@ -101,6 +101,7 @@ class Anew:
         if self.left is not None:
             draft.note(f"{self.left} is there from contract on: no code can name it before")
         numbered, sequences = self._numbers(draft, new)
+        draft.takes_name[self.name] = self.twin
         plan_twin_table(
             draft,
             TwinTable(

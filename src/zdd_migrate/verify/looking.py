@@ -58,8 +58,10 @@ class Look:
 
 
 def tables_there(connection: psycopg.Connection) -> list[int]:
-    """OIDs of the tables there are, to tell them from those a step creates."""
-    rows = connection.execute("SELECT oid::int8 FROM pg_class WHERE relkind IN ('r', 'm')")
+    """OIDs of the tables that can be read, to tell them from those a step creates or fills."""
+    rows = connection.execute(
+        "SELECT oid::int8 FROM pg_class WHERE relkind IN ('r', 'm') AND relispopulated"
+    )
     return [int(row[0]) for row in rows.fetchall()]
 
 
