@@ -28,6 +28,14 @@ COLUMNS = {
     "alias": ("nick", "alias"),
     "code": ("code", "code"),
 }
+#: where both shapes of each thing are, before the change of names at contract and after it
+PLACES = {
+    False: "user_name, username, cents, trim_scale(price), nick, alias, code, zdd_new_code",
+    True: (
+        "zdd_old_username, username, zdd_old_cents, trim_scale(price), zdd_old_nick, alias, "
+        "zdd_old_code, code"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +232,11 @@ class Clients:
 # -- what must be there -----------------------------------------------------------------------
 
 
+def fresh(*, swapped: bool) -> Row:
+    """A row that names nothing but its key; `swapped`: when new columns alone say what it is."""
+    return Row(price=None, nick=None) if swapped else Row()
+
+
 @dataclass(slots=True)
 class Row:
     """A row as the clients were told: both shapes. `unfilled` are the things whose new column waits
@@ -232,8 +245,8 @@ class Row:
     name: str = "nobody"
     cents: int = 0
     price: Decimal | None = Decimal("0.00")
-    nick: str | None = None
-    code: str = "none"
+    nick: str | None = "none"
+    code: str = "non"
     unfilled: frozenset[str] = frozenset()
 
     def columns(self) -> tuple[Any, ...]:
@@ -256,17 +269,20 @@ def _set(row: Row, thing: str, side: Side, value: Any, *, insert: bool, trims: b
     elif thing == "alias":
         row.nick = value
     elif thing == "code":
-        row.code = value
+        if side == "old" or insert or value != row.code[:3]:  # what follows already asks nothing
+            row.code = value
     elif side == "old":
         if insert or value != row.cents:  # a conversion runs when its source changes
             row.cents, row.price = value, Decimal(value) / 100
-    elif value is not None or not insert:  # on INSERT a NULL is nothing said
+    else:
         row.price = value
         if row.price is None or Decimal(row.cents) / 100 != row.price:
             row.cents = int(((value or Decimal(0)) * 100).quantize(Decimal(1), ROUND_HALF_UP))
 
 
-def replay(start: dict[int, Row], told: Iterable[Effect], *, trims: bool) -> dict[int, Row]:
+def replay(
+    start: dict[int, Row], told: Iterable[Effect], *, trims: bool, swapped: bool = False
+) -> dict[int, Row]:
     """The rows that the acknowledged writes leave; `trims` says that a trigger of the user's takes
     blanks away from names, where triggers fire."""
     rows = {key: replace(row) for key, row in start.items()}
@@ -276,7 +292,7 @@ def replay(start: dict[int, Row], told: Iterable[Effect], *, trims: bool) -> dic
             rows.pop(key, None)
             continue
         made = key not in rows or effect.write.verb == "copy"
-        row = Row() if made else rows[key]
+        row = fresh(swapped=swapped) if made else rows[key]
         fires = trims and not effect.replica
         for thing, side, value in effect.write.values:
             _set(row, thing, side, value, insert=made, trims=fires)
@@ -286,11 +302,10 @@ def replay(start: dict[int, Row], told: Iterable[Effect], *, trims: bool) -> dic
     return rows
 
 
-def there(connection: psycopg.Connection) -> dict[int, tuple[Any, ...]]:
+def there(connection: psycopg.Connection, *, swapped: bool = False) -> dict[int, tuple[Any, ...]]:
     """The rows as they are, both shapes."""
     found = connection.execute(
-        "SELECT id, user_name, username, cents, trim_scale(price), nick, alias, code, zdd_new_code "
-        "FROM users ORDER BY id"
+        f"SELECT id, {PLACES[swapped]} FROM users ORDER BY id".encode()
     ).fetchall()
     return {
         row[0]: tuple(v.normalize() if isinstance(v, Decimal) else v for v in row[1:])

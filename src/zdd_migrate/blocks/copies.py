@@ -348,7 +348,9 @@ class Copies:
             self.at_swap.append(f"{old} DROP DEFAULT")
         if default is not None:
             self.at_swap.append(f"{new} SET DEFAULT {self._typed(twin, default)}")
-            self.at_swap_back.append(f"{new} DROP DEFAULT")
+            mark = twin.mark(self.present, self.end.column(twin.final))
+            again = "DROP DEFAULT" if mark is None else f"SET DEFAULT {mark.default}"
+            self.at_swap_back.append(f"{new} {again}")
         if was is not None and twin.old.identity is None:
             self.at_swap_back.append(f"{old} SET DEFAULT {was}")
 

@@ -7,11 +7,11 @@ import re
 from zdd_migrate.blocks import triggers
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.left_out import Mark, opening
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit, own
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.blocks.sync import differs
 from zdd_migrate.grammar.expressions import analyse
-from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Conversion, Phase
@@ -32,9 +32,8 @@ def plan_filled(
     A trigger fills what is missing in new rows, and follows what old code changes; a backfill
     fills old rows; then NOT NULL costs nothing. The trigger goes at contract. `add` is the ADD
     COLUMN clause where it is new, `type_` its type then. Where it is not `required`, a NULL that new
-    code gives stays: see `not_given`.
+    code gives stays: see `left_out`.
     """
-    optional = None if required else type_
     if (table, column) in draft.filled:  # its trigger is there: an UPDATE said with what
         if required:
             _require(draft, table, column, expression)
@@ -49,17 +48,18 @@ def plan_filled(
     function = quote_qname(QName(ZDD_SCHEMA, fit(f"fill_{table.schema}_{table.name}_{column}")))
     present = draft.present(table)
     trigger = triggers.quoted(draft, present, f"zzz_zdd_fill_{column}")
+    mark = None if required or type_ is None else Mark(present, column, type_)
     body = (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
         f"LANGUAGE plpgsql SET search_path = pg_catalog, {quote_ident(table.schema or 'public')}, public"
-        f" AS $zdd$\nBEGIN\n  IF {_missing(draft, table, col, expression, optional)} THEN\n"
+        f" AS $zdd$\n{opening([mark] if mark else [])}"
+        f"  IF {_missing(draft, table, col, expression, mark)} THEN\n"
         f"    NEW.{col} := (SELECT {expression} FROM (SELECT NEW.*) AS {quote_ident(table.name)});\n"
         "  END IF;\n  RETURN NEW;\nEND\n$zdd$"
     )
-    mark = not_given(optional) if optional is not None else None
     make: tuple[str, ...] = triggers.create(present, trigger, function)
     if mark is not None:
-        make = (f"ALTER TABLE {name} ALTER COLUMN {col} SET DEFAULT {mark}", *make)
+        make = (mark.put(name), *make)
     undo = (
         f"DROP TRIGGER IF EXISTS {trigger} ON {name}",
         f"DROP FUNCTION IF EXISTS {function}()",
@@ -68,8 +68,10 @@ def plan_filled(
     if mark is not None:
         draft.lent_defaults.add((table, column))
         unmake = (f"ALTER TABLE {name} ALTER COLUMN {col} DROP DEFAULT", *undo)
-    if optional is not None:
-        _tell(draft, f"{table.name}.{column}", expression, marked=mark is not None)
+        draft.note(
+            f"until contract {table.name}.{column} follows {expression} wherever a write changes what that "
+            f"reads and leaves {table.name}.{column} as it is"
+        )
     draft.sql(
         Phase.EXPAND,
         (
@@ -131,26 +133,22 @@ def may_be_null(draft: Draft, table: QName, expression: str) -> bool:
     return any(not c.not_null for c in read) or _MAKES_NULL.search(expression) is not None
 
 
-def _missing(draft: Draft, table: QName, col: str, expression: str, optional: str | None) -> str:
+def _missing(draft: Draft, table: QName, col: str, expression: str, mark: Mark | None) -> str:
     """When the trigger computes the value: where there is none, and when its source changes."""
     known = draft.table(table)
     named = analyse(expression).names
     sources = [c for c in known.columns if c.name in named] if known is not None else []
     unset = f"NEW.{col} IS NULL"
-    if optional is not None:
-        mark = not_given(optional)
+    if mark is not None:
         # an unfilled row waits for the backfill: a later NULL is what new code wrote
-        unset = (
-            f"NOT ({differs(f'NEW.{col}', mark, optional)})"
-            if mark is not None
-            else f"TG_OP = 'INSERT' AND {unset}"
-        )
+        unset = f"{mark.variable} AND {unset}"
     if not sources:
         return unset
     changed = " OR ".join(
         differs(f"NEW.{quote_ident(c.name)}", f"OLD.{quote_ident(c.name)}", c.type) for c in sources
     )
-    same = f"NOT ({differs(f'NEW.{col}', f'OLD.{col}', optional or '')})"
+    type_ = mark.type if mark is not None else ""
+    same = f"NOT ({differs(f'NEW.{col}', f'OLD.{col}', type_)})"
     return f"({unset}) OR (TG_OP = 'UPDATE' AND {same} AND ({changed}))"
 
 
@@ -168,54 +166,6 @@ def _remember(draft: Draft, table: QName, column: str, expression: str, type_: s
                 up=((column, type_, expression),),
             )
         )
-
-
-def _tell(draft: Draft, column: str, expression: str, *, marked: bool) -> None:
-    draft.note(
-        f"until contract {column} follows {expression} wherever a write changes what that reads and "
-        f"leaves {column} as it is"
-    )
-    if not marked:
-        draft.note(
-            f"until contract a NULL that new code inserts into {column} is filled too: no value of its "
-            "type is free to tell it from a column that is left out"
-        )
-
-
-_MARK = "zdd: not given"
-#: a value of each type that nobody writes
-_MARKS = {
-    "text": f"'{_MARK}'::text",
-    "citext": f"'{_MARK}'::citext",
-    "uuid": "'7a646400-6e6f-4074-8069-76656e000000'::uuid",
-    "json": f"'\"{_MARK}\"'::json",
-    "jsonb": f"'\"{_MARK}\"'::jsonb",
-    "bytea": "decode('7a6464206e6f7420676976656e', 'hex')",
-    "integer": "'-2077645957'::integer",
-    "bigint": "'-8806456932077645957'::bigint",
-    "timestamp without time zone": "'4712-02-03 04:05:06.789 BC'::timestamp",
-    "timestamp with time zone": "'4712-02-03 04:05:06.789+00 BC'::timestamptz",
-    "date": "'4712-02-03 BC'::date",
-    "double precision": "'-2.077645957e-300'::double precision",
-}
-
-
-def not_given(type_: str) -> str | None:
-    """SQL for a value that stands for "this column was left out"; None where the type has none.
-
-    As the column's default it comes with an INSERT that does not name the column and with no other:
-    the only thing that tells old code's row from a NULL that new code gives. The trigger puts the
-    real value in its place, so nobody ever reads it.
-    """
-    parsed = parse_type(type_)
-    if parsed.dimensions:
-        return None
-    if parsed.base == "character varying":
-        long = not parsed.modifiers or int(parsed.modifiers[0]) >= len(_MARK)
-        return f"'{_MARK}'::varchar" if long else None
-    if parsed.base == "numeric":
-        return None if parsed.modifiers else "'-8806456932077645957.2077645957'::numeric"
-    return _MARKS.get(parsed.base)
 
 
 def plan_required(draft: Draft, table: QName, column: str) -> None:

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.left_out import Mark
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident
-from zdd_migrate.blocks.sync import Side, Sync, differs, unfilled
+from zdd_migrate.blocks.sync import (
+    Side,
+    Sync,
+    differs,
+    is_cast,
+    null_says_the_same,
+    unfilled,
+)
 from zdd_migrate.grammar.conversions import fits
 from zdd_migrate.grammar.expressions import squeeze
 from zdd_migrate.model.locks import LockMode
@@ -56,12 +64,20 @@ def plan_reshape(draft: Draft, reshape: Reshape) -> None:
         return
     table, name = reshape.table, draft.sql_name(reshape.table)
     old = (
-        *(Side(c.name, c.type, down[c.name]) for c in reshape.dropped),
+        *(Side(c.name, c.type, down[c.name], c.not_null) for c in reshape.dropped),
         *(Side(c.name, c.type, quote_ident(c.name)) for c in reshape.stay),
     )
     new = [Side(n.name, n.type, _guarded(draft, reshape, n)) for n in reshape.new]
+    marked = _marked(draft, reshape, old, new)
     for column, side in zip(reshape.new, new, strict=True):
-        _required(draft, reshape, column, guarded=side.expression != column.up)
+        mark = Mark(draft.present(table), column.name, column.type)
+        _required(
+            draft,
+            reshape,
+            column,
+            guarded=side.expression != column.up,
+            mark=mark if column.name in marked else None,
+        )
     sources = " and ".join(c.name for c in (*reshape.dropped, *reshape.stay))
     draft.sync(
         Sync(
@@ -72,6 +88,8 @@ def plan_reshape(draft: Draft, reshape: Reshape) -> None:
             final=tuple((c.name, own("old", c.name)) for c in reshape.dropped),
             drops=tuple(c.name for c in reshape.dropped),
             hands_over=True,
+            marked=marked,
+            defaults=tuple(n.name for n in reshape.new if n.default is not None),
             required=tuple(c.name for c in reshape.dropped if c.not_null and c.default is None),
             why=f"add {', '.join(n.name for n in reshape.new)} and keep in step with {sources}",
         )
@@ -93,7 +111,28 @@ def plan_reshape(draft: Draft, reshape: Reshape) -> None:
     draft.restricts_old = True
 
 
-def _required(draft: Draft, reshape: Reshape, column: NewColumn, *, guarded: bool) -> None:
+def _marked(
+    draft: Draft, reshape: Reshape, old: Sequence[Side], new: Sequence[Side]
+) -> tuple[str, ...]:
+    """New columns in which a NULL that new code gives must be told from what is left out."""
+    default = any(c.default is not None for c in reshape.dropped)
+    marked = tuple(n.name for n in reshape.new if not n.required)
+    if draft.dual_write or null_says_the_same(old, new, default=default):
+        return ()
+    for name in marked:
+        draft.lent_defaults.add((reshape.table, name))
+        if any(not c.not_null or c.default is not None for c in reshape.dropped):
+            draft.note(
+                f"until contract a row that is inserted without {reshape.table.name}.{name} gets what its "
+                f"value would be for a row without {', '.join(c.name for c in reshape.dropped)}, whoever "
+                "inserts it; a NULL that is given stays"
+            )
+    return marked
+
+
+def _required(
+    draft: Draft, reshape: Reshape, column: NewColumn, *, guarded: bool, mark: Mark | None
+) -> None:
     """What is asked of a new column, once no old code is left that might not give it."""
     table, name, col = reshape.table, draft.sql_name(reshape.table), quote_ident(column.name)
     if guarded:
@@ -119,7 +158,7 @@ def _required(draft: Draft, reshape: Reshape, column: NewColumn, *, guarded: boo
         draft.sql(
             Phase.SWITCH if draft.dual_write else Phase.CONTRACT,
             f"ALTER TABLE {name} ALTER COLUMN {col} SET DEFAULT {column.default}",
-            undo=f"ALTER TABLE {name} ALTER COLUMN {col} DROP DEFAULT",
+            undo=mark.put(name) if mark else f"ALTER TABLE {name} ALTER COLUMN {col} DROP DEFAULT",
             why=f"the default of {column.name}, which told old code from new without it",
             lock=LockMode.ACCESS_EXCLUSIVE,
             relation=table,
@@ -129,19 +168,10 @@ def _required(draft: Draft, reshape: Reshape, column: NewColumn, *, guarded: boo
 def _guarded(draft: Draft, reshape: Reshape, column: NewColumn) -> str:
     """up, but NULL where a cast of one column cannot hold the value: old code must never fail."""
     for source in (*reshape.dropped, *reshape.stay):
-        if _is_cast(column.up, source.name):
+        if is_cast(column.up, source.name):
             test = fits(quote_ident(source.name), source.type, column.type, draft.pg)
             return column.up if test is None else f"CASE WHEN {test} THEN {column.up} END"
     return column.up
-
-
-def _is_cast(expression: str, column: str) -> bool:
-    text = re.sub(r"\s", "", expression).lower()
-    name = re.escape(quote_ident(column).lower())
-    return bool(
-        re.fullmatch(rf"\(*{name}\)*(::[\w.\[\](),\"]+)+", text)
-        or re.fullmatch(rf"cast\({name}as[\w.\[\](),\"]+\)", text)
-    )
 
 
 # -- the way back --------------------------------------------------------------------------------
@@ -199,7 +229,7 @@ def inferred_down(column: Column, ups: Mapping[str, str], dropped: Sequence[str]
         text = squeeze(up)
         if text == name:
             return quote_ident(new)
-        if _is_cast(text, column.name):
+        if is_cast(text, column.name):
             return f"{quote_ident(new)}::{column.type}"
         match = _SPLIT.fullmatch(text)
         if match is not None and match["column"] == name:

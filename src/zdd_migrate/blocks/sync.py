@@ -2,8 +2,9 @@
 
 No session state: which side a client wrote is told by which columns it changed
 (`IS DISTINCT FROM OLD`), and on INSERT by the new columns, which have no default until the old
-code is gone: a value there proves a new writer. The trigger is BEFORE ROW, so RETURNING, COPY,
-upserts and constraints see both shapes; `blocks.triggers` says why it fires last, and always.
+code is gone: a value there proves a new writer, and where a NULL says something, `left_out` tells
+one that was given. The trigger is BEFORE ROW, so RETURNING, COPY, upserts and constraints see both
+shapes; `blocks.triggers` says why it fires last, and always.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from zdd_migrate.blocks import triggers
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.left_out import Mark, opening
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.grammar.expressions import analyse
@@ -32,6 +34,8 @@ class Side:
     column: str
     type: str
     expression: str
+    #: whether it is NOT NULL
+    not_null: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,32 @@ class Sync:
     required: tuple[str, ...] = ()
     #: whether the swap can be undone while new code runs
     returns: bool = True
+    #: new columns that may be NULL where a NULL is not what the conversions make of one: from switch
+    #: on, when every row is filled, a NULL that an INSERT gives stays
+    marked: tuple[str, ...] = ()
+    #: new columns that have a default in the end
+    defaults: tuple[str, ...] = ()
+
+
+def null_says_the_same(old: Sequence[Side], new: Sequence[Side], *, default: bool) -> bool:
+    """Whether a NULL of either shape is sure to be a NULL of the other, and nobody asks for a value
+    there. `default`: whether one of the old columns has a default."""
+    names = [s.column for s in (*old, *new)]
+    return not default and all(
+        not s.not_null
+        and any(s.expression == quote_ident(n) or is_cast(s.expression, n) for n in names)
+        for s in (*old, *new)
+    )
+
+
+def is_cast(expression: str, column: str) -> bool:
+    """Whether an expression is nothing but a column in another type."""
+    text = re.sub(r"\s", "", expression).lower()
+    name = re.escape(quote_ident(column).lower())
+    return bool(
+        re.fullmatch(rf"\(*{name}\)*(::[\w.\[\](),\"]+)+", text)
+        or re.fullmatch(rf"cast\({name}as[\w.\[\](),\"]+\)", text)
+    )
 
 
 def hands_over(draft: Draft, present: QName) -> bool:
@@ -109,7 +139,15 @@ def reserve(draft: Draft, table: QName) -> None:
 
         return step
 
+    def heard() -> None:
+        from zdd_migrate.blocks.twin import all_syncs
+
+        found = all_syncs(draft, table)
+        if any(sync.marked for sync in found):
+            draft.step(Phase.SWITCH, _hear_nulls(draft, table, found))
+
     draft.later(Phase.EXPAND, add(_expand))
+    draft.later(Phase.SWITCH, heard)
     draft.later(Phase.CONTRACT, add(_swap))
     draft.later(Phase.CONTRACT, add(_drop))
 
@@ -166,13 +204,24 @@ def _apart(sides: Sequence[Side]) -> str:
     return " OR ".join(differs(quote_ident(s.column), f"({s.expression})", s.type) for s in sides)
 
 
+def marks(table: QName, sync: Sync) -> list[Mark]:
+    """The marks of a sync's columns; `table` is its present name."""
+    return [Mark(table, s.column, s.type) for s in sync.new if s.column in sync.marked]
+
+
 def function_sql(
-    table: QName, syncs: Sequence[Sync], columns: frozenset[str], *, swapped: bool = False
+    table: QName,
+    syncs: Sequence[Sync],
+    columns: frozenset[str],
+    *,
+    swapped: bool = False,
+    nulls: bool = True,
 ) -> str:
     """CREATE OR REPLACE FUNCTION for all syncs of a table.
 
     `columns` are the table's columns as they are called before contract; `swapped` writes it for
-    the names that they have after the contract's swap.
+    the names that they have after the contract's swap. `nulls`: a NULL that is given is heard; not
+    before switch, for then an unfilled row that moves to another partition gives one too.
     """
     if swapped:
         renamed = {
@@ -180,12 +229,15 @@ def function_sql(
         }
         syncs = [_retyped(sync, renamed) for sync in syncs] if renamed else syncs
     row = _Row(table, columns, dict(p for s in syncs for p in s.final) if swapped else {})
+    if not nulls:
+        syncs = [replace(sync, marked=()) for sync in syncs]
     body = "\n".join(_block(sync, row, swapped=swapped) for sync in syncs if sync.new)
+    head = opening([mark for sync in syncs for mark in marks(table, sync)])
     path = ", ".join(dict.fromkeys(("pg_catalog", quote_ident(table.schema or "public"), "public")))
     return (
         f"CREATE OR REPLACE FUNCTION {function_name(table)}() RETURNS trigger\n"
         f"LANGUAGE plpgsql SET search_path = {path} AS $zdd$\n"
-        f"BEGIN\n{body}\n  RETURN NEW;\nEND\n$zdd$"
+        f"{head}{body}\n  RETURN NEW;\nEND\n$zdd$"
     )
 
 
@@ -237,6 +289,9 @@ def _block(sync: Sync, row: _Row, *, swapped: bool) -> str:
     up = [f"NEW.{row.at(s.column)} := {value(s)};" for s in sync.new]
     down = [f"NEW.{row.at(s.column)} := {value(s)};" for s in sync.old]
     new_given = " OR ".join(f"NEW.{row.at(s.column)} IS NOT NULL" for s in sync.new)
+    if sync.marked:
+        left_out = " AND ".join(mark.variable for mark in marks(row.table, sync))
+        new_given = f"{new_given} OR NOT ({left_out})"
     new_changed = " OR ".join(
         differs(f"NEW.{row.at(s.column)}", f"OLD.{row.at(s.column)}", s.type) for s in sync.new
     )
@@ -250,10 +305,16 @@ def _block(sync: Sync, row: _Row, *, swapped: bool) -> str:
     )
     empty: list[str] = []
     if sync.required:
+        # old code always gives these: it is new code that left its own columns out
+        later = [
+            line
+            for s, line in zip(sync.new, up, strict=True)
+            if s.column in sync.defaults or s.column not in sync.marked
+        ]
         lacking = " AND ".join(f"NEW.{row.at(c)} IS NULL" for c in sync.required)
         empty = [
             f"    IF NOT ({new_given}) AND {lacking} THEN",
-            *(f"      {line}" for line in (*down, *up)),
+            *(f"      {line}" for line in (*down, *later)),
         ]
     inserted = [
         *empty,
@@ -265,7 +326,7 @@ def _block(sync: Sync, row: _Row, *, swapped: bool) -> str:
     ]
     if swapped and sync.hands_over:  # where nothing comes back, an old default may stay
         inserted = [
-            f"    IF {value(s)} IS NOT NULL THEN {line} END IF;"
+            f"    IF {value(s)} IS NOT NULL THEN {line} END IF;" if s.not_null else f"    {line}"
             for s, line in zip(sync.old, down, strict=True)
         ]
     return "\n".join(
@@ -296,11 +357,18 @@ def _expand(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     if adds:
         statements.append(f"ALTER TABLE {name} {', '.join(adds)}")
     statements.extend(s for sync in syncs for s in sync.after_add)
-    statements.append(function_sql(present, syncs, _columns(draft, table, syncs)))
+    statements.extend(mark.put(name) for sync in syncs for mark in marks(present, sync))
+    statements.append(function_sql(present, syncs, _columns(draft, table, syncs), nulls=False))
     trigger = trigger_name(draft, present)
     statements.extend(triggers.create(present, trigger, function_name(present)))
     undo = [f"DROP TRIGGER IF EXISTS {trigger} ON {name}"]
     undo.append(f"DROP FUNCTION IF EXISTS {function_name(present)}()")
+    undo.extend(
+        f"ALTER TABLE {name} ALTER COLUMN {quote_ident(c)} DROP DEFAULT"
+        for sync in syncs
+        for c in sync.marked
+        if not sync.add
+    )
     if columns:
         drops = ", ".join(f"DROP COLUMN IF EXISTS {quote_ident(c)}" for c in columns)
         undo.append(f"ALTER TABLE {name} {drops}")
@@ -312,6 +380,18 @@ def _expand(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
         or f"add the new shape of {present} and keep both in step",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=str(present),
+    )
+
+
+def _hear_nulls(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
+    present, columns = draft.present(table), _columns(draft, table, syncs)
+    marked = ", ".join(c for sync in syncs for c in sync.marked)
+    return Sql(
+        id="",
+        statements=(function_sql(present, syncs, columns),),
+        undo=(function_sql(present, syncs, columns, nulls=False),),
+        why=f"every row is filled: from now on a NULL that an INSERT gives in {marked} of {present} is "
+        "what new code wrote",
     )
 
 
@@ -393,6 +473,12 @@ def _drop(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
             f"DROP TRIGGER {trigger} ON {name}",
             f"DROP FUNCTION {function_name(present)}()",
             *(s for sync in syncs for s in sync.before_drop),
+            *(
+                f"ALTER TABLE {name} ALTER COLUMN {quote_ident(dict(sync.final).get(c, c))} DROP DEFAULT"
+                for sync in syncs
+                for c in sync.marked
+                if c not in (*sync.drops, *sync.defaults)
+            ),
             *((f"ALTER TABLE {name} {drops}",) if drops else ()),
             *(s for sync in syncs for s in sync.finally_),
         ),

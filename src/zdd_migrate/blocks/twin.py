@@ -19,9 +19,18 @@ from zdd_migrate.blocks.carry import (
 )
 from zdd_migrate.blocks.copies import Copies, make_not_null
 from zdd_migrate.blocks.draft import Draft
+from zdd_migrate.blocks.left_out import Mark
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal
-from zdd_migrate.blocks.sync import Side, Sync, differs, out_of_step, reserve, unfilled
+from zdd_migrate.blocks.sync import (
+    Side,
+    Sync,
+    differs,
+    null_says_the_same,
+    out_of_step,
+    reserve,
+    unfilled,
+)
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.model.schema import Column
@@ -61,6 +70,19 @@ class Twin:
     def upward(self) -> str:
         """SQL for the new value of any row: NULL where the old one has none."""
         return f"CASE WHEN {self.fits} THEN {self.up} END" if self.fits else self.up
+
+    def mark(self, present: QName, end: Column | None) -> Mark | None:
+        """The twin's mark, where a NULL that new code gives must be told from what is left out.
+        `end` is the column as it is in the end, `present` the table's name until then."""
+        if self.final == self.old.name:  # until contract new code writes the old column itself
+            return None
+        if end is None or end.not_null or end.identity is not None:
+            return None
+        old, _ = _sides(self)
+        up = Side(self.new, self.type, self.up)  # whether it fits or not, a NULL becomes one
+        if null_says_the_same(old, (up,), default=self.old.default is not None):
+            return None
+        return Mark(present, self.new, self.type)
 
 
 def plan_twin(draft: Draft, twin: Twin) -> None:
@@ -113,6 +135,9 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
     if stays != twin.final:
         final.append((stays, twin.final))
     present, aside = draft.present(twin.table), own("old", gone)
+    table = draft.schema.tables.get(draft.final(present))
+    end = table.column(twin.final) if table is not None else None
+    marked = not draft.dual_write and twin.mark(present, end) is not None
     return Sync(
         table=twin.table,
         old=old,
@@ -126,6 +151,8 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
         if not twin.keeps_old and has_statistics(draft, present)
         else (),
         returns=twin.returns,
+        marked=(twin.new,) if marked else (),
+        defaults=(twin.new,) if end is not None and end.default is not None else (),
         renamed_types=twin.renamed_types,
         why=twin.why,
     )
@@ -141,7 +168,7 @@ def _numbered(draft: Draft, twin: Twin) -> bool:
 def _sides(twin: Twin) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
     """The old shape and the new one."""
     return (
-        (Side(twin.old.name, twin.old.type, twin.down),),
+        (Side(twin.old.name, twin.old.type, twin.down, twin.old.not_null),),
         (Side(twin.new, twin.type, twin.upward),),
     )
 
