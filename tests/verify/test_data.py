@@ -9,11 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.story import schema_of
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.errors import EnvironmentFailedError, InputError
+from zdd_migrate.model.names import QName
 from zdd_migrate.postgres import archives, binaries
 from zdd_migrate.postgres.catalog import read_schema
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify.data import fill
+from zdd_migrate.verify.shapes import shapes, vary
 
 pytestmark = pytest.mark.pg
 SCHEMA = """
@@ -165,6 +169,64 @@ def test_texts_match_what_their_checks_ask(connection: psycopg.Connection) -> No
     assert notes == []
     assert set(counts.values()) == {600}, counts
     assert several > 50
+
+
+#: what two rows must not agree in, and how made-up code keeps its rows apart
+APART = {
+    "during int4range, EXCLUDE USING gist (during WITH &&)": "during",
+    "during int8range, EXCLUDE USING gist (during range_ops WITH &&)": "during",
+    "during numrange, EXCLUDE USING gist (during WITH &&)": "during",
+    "during daterange NOT NULL, EXCLUDE USING gist (during WITH &&) WHERE (id > 0)": "during",
+    "during tsrange, EXCLUDE USING gist (during WITH &&)": "during",
+    'spot point, "how long" tstzrange, EXCLUDE USING gist (spot WITH ~=, "how long" WITH &&)': "how long",
+    "room int, EXCLUDE USING btree (room WITH =)": "room",
+    "room text NOT NULL, EXCLUDE USING hash (room WITH =)": "room",
+    "area box, EXCLUDE USING gist (area WITH &&)": None,
+    "net inet, EXCLUDE USING gist (net inet_ops WITH &&)": None,
+}
+
+
+def test_rows_keep_apart_what_an_exclusion_wants_apart(connection: psycopg.Connection) -> None:
+    """Rows made up at the start, and all that made-up code adds to them; where it cannot know how,
+    it adds none."""
+    for n, columns in enumerate(APART):
+        connection.execute(f"CREATE TABLE t{n} (id int PRIMARY KEY, {columns})".encode())
+    schema = read_schema(connection)
+    sure = [QName("public", f"t{n}") for n, column in enumerate(APART.values()) if column]
+
+    notes = fill(connection, schema, sure, 300)
+    seen = {shape.name: shape for shape in shapes(schema, list(schema.tables))}
+    added: dict[QName, int] = {}
+    for name in sure:
+        (column,) = (schema.tables[name].column(c) for c in seen[name].vary if c != "id")
+        assert column is not None
+        insert = f"INSERT INTO {name} (id, {quote_ident(column.name)}) VALUES (%s, %s)"
+        for number in (*range(1, 100), *range(7_000_001, 7_000_100)):
+            connection.execute(
+                insert.encode(), (1_000_000 + number, vary(column, None, number, "m"))
+            )
+        added[name] = one(connection, f"SELECT count(*) FROM {name}")
+
+    assert notes == []
+    assert set(added.values()) == {300 + 198}, added
+    assert [
+        next((c for c in seen[QName("public", f"t{n}")].vary if c != "id"), None)
+        for n in range(len(APART))
+    ] == list(APART.values())
+    assert [s.name.name for s in seen.values() if not s.insertable] == ["t8", "t9"]
+
+
+def test_an_exclusion_to_come_is_kept_by_both_versions() -> None:
+    """Old code's rows must be able to stay, under whichever name the table with it comes."""
+    before = schema_of("CREATE TABLE b (id int PRIMARY KEY, during int4range)")
+    after = schema_of(
+        "CREATE TABLE b (id int PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&))"
+    )
+
+    (old,) = shapes(before, list(before.tables), after)
+
+    assert old.vary == ("id", "during")
+    assert old.insertable
 
 
 def test_what_cannot_be_made_up_is_said(connection: psycopg.Connection) -> None:

@@ -69,3 +69,18 @@ def test_code_is_seen_to_miss_it(change: str, pg_server: Server) -> None:
     assert any(asked.replace('"', "") in f.statement.replace('"', "") for f in missed), (
         verdict.failures
     )
+
+
+@pytest.mark.pg
+def test_code_works_on_tables_that_are_published(pg_server: Server) -> None:
+    """Rows that cannot be told from each other can be neither changed nor deleted from then on."""
+    verdict = verify_migration(
+        ["ALTER PUBLICATION feed ADD TABLE logs"],
+        in_transaction=True,
+        schema_sql="CREATE TABLE logs (line text); CREATE PUBLICATION feed",
+        server=pg_server,
+        effort=Effort(rounds=1, settle=1, rows=20),
+    )
+
+    assert verdict.judgement is Judgement.FAIL
+    assert {f.sqlstate for f in verdict.failures} == {"55000"}

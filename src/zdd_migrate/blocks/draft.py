@@ -277,9 +277,9 @@ class Draft:
                 return f"{table.name}.{column}"
         return None
 
-    def prelude(self, statement: str, *, undo: str, why: str) -> None:
+    def prelude(self, statements: Sequence[str], *, undo: Sequence[str], why: str) -> None:
         """Add a step before all others of expand: what a trigger of theirs already needs."""
-        self._prelude.append(Sql(id="", statements=(statement,), undo=(undo,), why=why))
+        self._prelude.append(Sql(id="", statements=tuple(statements), undo=tuple(undo), why=why))
 
     def leave(self, key: str, what: str) -> None:
         """Say that undo leaves something: `key` as the catalog comparison names the object."""
@@ -327,9 +327,11 @@ class Draft:
             Validate(id="", table=self.sql_name(table), constraint=constraint_sql, why=why)
         )
 
-    def gate(self, phase: Phase, query: str, *, message: str, why: str) -> None:
-        """Add a condition: `query` must return no row before what follows."""
-        self._steps[phase].append(Gate(id="", query=query, message=message, why=why))
+    def gate(self, phase: Phase, query: str, *, message: str, why: str, hard: bool = False) -> None:
+        """Add a condition: `query` must return no row before what follows. `hard` puts it among the
+        steps without a way back, before the one that is added next."""
+        undo = None if hard else ()
+        self._steps[phase].append(Gate(id="", query=query, message=message, why=why, undo=undo))
 
     def later(self, phase: Phase, add: Callable[[], None]) -> None:
         """Keep a place in a phase for steps that `add` adds once every operation has been heard."""

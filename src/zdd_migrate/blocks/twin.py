@@ -64,6 +64,9 @@ class Twin:
     #: where somebody else sees to NOT NULL: False
     not_null: bool | None = None
     renamed_types: tuple[tuple[QName, QName], ...] = ()
+    #: statements of the moment they have them, and of its undo, once they have the old ones again
+    at_swap: tuple[str, ...] = ()
+    at_swap_back: tuple[str, ...] = ()
     returns: bool = True
 
     @property
@@ -154,6 +157,8 @@ def _sync(draft: Draft, twin: Twin) -> Sync:
         marked=(twin.new,) if marked else (),
         defaults=(twin.new,) if end is not None and end.default is not None else (),
         renamed_types=twin.renamed_types,
+        at_swap=twin.at_swap,
+        at_swap_back=twin.at_swap_back,
         why=twin.why,
     )
 

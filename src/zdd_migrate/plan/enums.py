@@ -15,6 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
+from zdd_migrate.blocks.bridge import (
+    drop_casts,
+    forget_moment,
+    keep_moment,
+    make_casts,
+    still_connected,
+)
 from zdd_migrate.blocks.copies import make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.dual import refuse_dual
@@ -166,8 +173,10 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
         )
         return
     draft.note(
-        f"a statement that new code has prepared with a value of {rebuilt.name} in it fails once with "
-        "42804 or 42883 when the type is exchanged at contract, and works when it is prepared anew"
+        f"what new code has prepared with a value of {rebuilt.name} goes on when the type is exchanged "
+        "at contract, but for comparisons with a bare parameter: they fail with 42883 until they are "
+        f"prepared anew. Write $1::{rebuilt.name.name} in them, or let new code's connections be "
+        "renewed at that step. The old type goes once all connections of before are closed"
     )
     _plan_types(draft, rebuilt)
     moves = rebuilt.moves
@@ -175,9 +184,24 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
         _plan_before(draft, rebuilt, table, column)
     for position, (table, column, _) in enumerate(moves):
         _plan_column(draft, rebuilt, table, column, final, last=position == len(moves) - 1)
+    aside = _aside(rebuilt.name)
+    draft.gate(
+        Phase.CONTRACT,
+        still_connected(rebuilt.name),
+        message=f"connections of before {rebuilt.name} was exchanged are still open, and what they "
+        "have prepared with its values fails once the old type is gone: restart what holds them, or "
+        "wait until pools have renewed them. Of other roles' connections only pg_read_all_stats tells "
+        "when they began",
+        why=f"nobody has a statement prepared with the old {rebuilt.name.name} any more",
+        hard=True,
+    )
     draft.sql(
         Phase.CONTRACT,
-        f"DROP TYPE {quote_qname(_aside(rebuilt.name))}",
+        (
+            forget_moment(rebuilt.name),
+            *drop_casts(rebuilt.name, aside),
+            f"DROP TYPE {quote_qname(aside)}",
+        ),
         undo=None,
         why=f"drop the old type {rebuilt.name.name}; after this there is no way back",
     )
@@ -268,8 +292,14 @@ def _plan_types(draft: Draft, rebuilt: Rebuilt) -> None:
     working = quote_qname(_working(rebuilt.name))
     labels = ", ".join(quote_literal(label) for label in rebuilt.labels)
     draft.prelude(
-        f"CREATE TYPE {working} AS ENUM ({labels})",
-        undo=f"DROP TYPE IF EXISTS {working}",
+        (
+            f"CREATE TYPE {working} AS ENUM ({labels})",
+            *make_casts(rebuilt.name, _working(rebuilt.name)),
+        ),
+        undo=(
+            *drop_casts(rebuilt.name, _working(rebuilt.name)),
+            f"DROP TYPE IF EXISTS {working}",
+        ),
         why=f"the new {rebuilt.name.name} under a working name",
     )
     for label in rebuilt.labels:
@@ -353,6 +383,8 @@ def _plan_column(
             )
             if last
             else (),
+            at_swap=(keep_moment(rebuilt.name),) if last else (),
+            at_swap_back=(forget_moment(rebuilt.name),) if last else (),
         ),
     )
 

@@ -398,8 +398,10 @@ def _key_with(source: _Source, column: Column) -> tuple[str, ...]:
 
 def _unique(source: _Source, column: Column) -> bool:
     indexes = source.schema.indexes_of(source.table.name)
-    return bool(_key_with(source, column)) or any(
-        i.unique and column.name in i.columns for i in indexes
+    return (
+        bool(_key_with(source, column))
+        or any(i.unique and column.name in i.columns for i in indexes)
+        or any(c.kind == "exclude" and column.name in c.columns for c in source.table.constraints)
     )
 
 
@@ -503,6 +505,14 @@ _BY_TYPE = {
     "money": "g::money",
     "oid": "g::oid",
     "xml": "('<a>' || g || '</a>')::xml",
+    "int4range": "int4range(g * 10, g * 10 + 5)",
+    "int8range": "int8range(g * 10, g * 10 + 5)",
+    "numrange": "numrange(g * 10, g * 10 + 5)",
+    "daterange": "daterange(date '2024-01-01' + g * 10, date '2024-01-01' + g * 10 + 5)",
+    "tsrange": "tsrange(timestamp '2024-01-01' + g * interval '1 hour', "
+    "timestamp '2024-01-01 00:45' + g * interval '1 hour')",
+    "tstzrange": "tstzrange(timestamptz '2024-01-01 00:00Z' + g * interval '1 hour', "
+    "timestamptz '2024-01-01 00:45Z' + g * interval '1 hour')",
     "point": "point(g, g)",
     "tsvector": "to_tsvector('simple', 'text ' || g)",
     "hstore": "''::hstore",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,15 @@ from zdd_migrate.verify.patterns import Pattern, pattern_of
 
 #: how far made-up numbers go; bigint no farther than integer, which it may have been or become
 _WHOLE = {"smallint": 30_000, "integer": 2_000_000_000, "bigint": 2_000_000_000}
+#: ranges are made of whole numbers, or of days a few thousand years ahead, which nobody has taken
+_RANGES = {
+    "int4range": (1_000_000_000, 1_000_000_000, ""),
+    "int8range": (1_000_000_000, 1_000_000_000, ""),
+    "numrange": (1_000_000_000, 1_000_000_000, ""),
+    "daterange": (4_000_000, 90_000_000, "J"),
+    "tsrange": (4_000_000, 90_000_000, "J"),
+    "tstzrange": (4_000_000, 90_000_000, "J"),
+}
 _TEXT = ("text", "character varying", "character", "citext", "bpchar", "name")
 
 
@@ -76,9 +86,10 @@ def shapes(schema: Schema, tables: Iterable[QName], other: Schema | None = None)
     for name in tables:
         table = schema.tables.get(name)
         if table is not None and table.kind != "foreign" and table.columns:
-            shape = _shape(schema, table, _keys_to_come(table, other))
+            later = other.tables.get(name) if other is not None else None
+            shape = _shape(schema, table, _keys_to_come(table, other), later)
             shape = replace(shape, patterns=tuple(_patterns(shape, schema, other)))
-            nulls = _nullable(table, other.tables.get(name) if other is not None else None)
+            nulls = _nullable(table, later)
             out.append(replace(shape, nulls=nulls))
     return out
 
@@ -142,15 +153,22 @@ def _conflicts(schema: Schema, table: Table) -> Iterator[Conflict]:
         )
 
 
-def changed_tables(before: Schema, after: Schema) -> tuple[list[QName], list[QName]]:
-    """Tables that differ between two schemas, and tables that refer to them: (before, after)."""
+def changed_tables(
+    before: Schema, after: Schema, written: Iterable[QName] = ()
+) -> tuple[list[QName], list[QName]]:
+    """Tables that differ between two schemas, and tables that refer to them: (before, after).
+
+    `written` are those whose rows the migration changes besides.
+    """
     changed = {
         name
         for name in before.tables.keys() | after.tables.keys()
         if before.tables.get(name) != after.tables.get(name)
         or _indexes(before, name) != _indexes(after, name)
         or _types(before, name) != _types(after, name)
+        or _published(before, name) != _published(after, name)
     }
+    changed |= {name for name in written if name in before.tables and name in after.tables}
     return _with_referencing(before, changed), _with_referencing(after, changed)
 
 
@@ -159,6 +177,20 @@ def _types(schema: Schema, name: QName) -> list[UserType | None]:
     table = schema.tables.get(name)
     columns = table.columns if table is not None else ()
     return [schema.user_type(type_name(c.type)) for c in columns]
+
+
+def _published(schema: Schema, name: QName) -> set[tuple[str, frozenset[str], frozenset[str]]]:
+    """The publications of a table, and what of it: a row that cannot be told from others there
+    can be neither changed nor deleted."""
+    return {
+        (
+            one.name,
+            frozenset(column for table, column in one.columns if table == name),
+            frozenset(column for table, column in one.filters if table == name),
+        )
+        for one in schema.publications.values()
+        if one.all_tables or name in one.tables
+    }
 
 
 def _indexes(schema: Schema, name: QName) -> set[tuple[object, ...]]:
@@ -189,7 +221,34 @@ def _keys_to_come(table: Table, other: Schema | None) -> list[tuple[str, ...]]:
     return [tuple(key) for key in keys if key and all(table.column(k) for k in key)]
 
 
-def _shape(schema: Schema, table: Table, to_come: list[tuple[str, ...]]) -> Shape:
+def exclusions(table: Table) -> Iterator[tuple[tuple[str, str], ...]]:
+    """What each exclusion constraint compares, as (column, operator): two rows must never agree in
+    all of it. What is no plain column is left out."""
+    for constraint in table.constraints:
+        if constraint.kind == "exclude":
+            yield tuple(
+                (column, found[1])
+                for column in constraint.columns
+                for found in re.finditer(
+                    rf"(?:^|[(,])\s*{re.escape(quote_ident(column))}(?:\s+[\w.]+)*?\s+WITH\s+"
+                    r"([^\s,()]+)",
+                    constraint.definition or constraint.expression or "",
+                )
+            )
+
+
+def _apart(column: Column | None, operator: str) -> bool:
+    """Whether new rows can differ in a column so that an exclusion's operator never holds."""
+    if column is None or column.generated is not None:
+        return False
+    kind = parse_type(column.type)
+    ranged = not kind.dimensions and kind.base in _RANGES
+    return (operator == "&&" and ranged) or (operator == "=" and (ranged or _variable(column)))
+
+
+def _shape(
+    schema: Schema, table: Table, to_come: list[tuple[str, ...]], later: Table | None = None
+) -> Shape:
     writable = tuple(c for c in table.columns if c.generated is None and c.identity != "always")
     uniques = [c.columns for c in table.constraints if c.kind in ("primary_key", "unique")]
     uniques += [
@@ -242,8 +301,12 @@ def _shape(schema: Schema, table: Table, to_come: list[tuple[str, ...]]) -> Shap
         for column in sorted(index.columns):
             if _variable(table.column(column)):
                 vary[column] = None
-    if any(c.kind == "exclude" for c in table.constraints):
-        insertable = False
+    for exclusion in (*exclusions(table), *(exclusions(later) if later is not None else ())):
+        apart = next((c for c in exclusion if _apart(table.column(c[0]), c[1])), None)
+        if apart is not None:
+            vary[apart[0]] = None
+        else:
+            insertable = False
     key = table.primary_key.columns if table.primary_key else (uniques[0] if uniques else ())
     return Shape(
         name=table.name,
@@ -288,6 +351,10 @@ def vary(column: Column, sample: str | None, number: int, marker: str) -> str:
     if kind.base in _WHOLE:
         span = _WHOLE[kind.base]
         return str(span // 2 + number % (span // 2))
+    if kind.base in _RANGES:
+        first, many, mark = _RANGES[kind.base]
+        start = first + number % many
+        return f"[{mark}{start},{mark}{start + 1})"
     if kind.base == "uuid":
         return f"{number:08x}-0000-4000-8000-{abs(hash(marker)) % (1 << 48):012x}"
     if kind.base == "numeric":

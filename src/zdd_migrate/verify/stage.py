@@ -12,12 +12,14 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.errors import EnvironmentFailedError, InputError
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.postgres import binaries
 from zdd_migrate.postgres.catalog import read_schema
 from zdd_migrate.postgres.compare import growth, snapshot
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.reading.schema_source import place
 from zdd_migrate.reading.split import split
+from zdd_migrate.reading.statements import read_sql
 from zdd_migrate.verify.acknowledged import Tables, restless_columns
 from zdd_migrate.verify.data import fill
 from zdd_migrate.verify.objects import asked_of
@@ -67,7 +69,8 @@ class Stage:
     )
     #: columns of those rows that the migration, or the code's own triggers, change themselves
     moved: frozenset[tuple[QName, str]] = frozenset()
-    #: columns that the users' own triggers change behind whoever writes a row
+    #: columns that change behind whoever writes a row: by the users' own triggers, or because the
+    #: migration's own UPDATE overwrites them
     restless: frozenset[tuple[QName, str]] = frozenset()
     #: what the users' own triggers create when rows are written, numbers left out of the names
     grown: frozenset[str] = frozenset()
@@ -105,7 +108,8 @@ def set_up(
                 f"the migration does not run on this schema: {' '.join(str(error).split())[:200]}"
             ) from None
     server.drop_database(plain)
-    old_tables, new_tables = changed_tables(before, after)
+    written = _written(sources, before)
+    old_tables, new_tables = changed_tables(before, after, [table for table, _ in written])
     with server.connect(start) as connection:
         if seed_sql is not None:
             run_script(connection, seed_sql, "the seed", server)
@@ -133,9 +137,26 @@ def set_up(
             "old": asked_of(before, after, old_tables),
             "new": asked_of(after, before, new_tables),
         },
+        restless=frozenset((table, column) for table, columns in written for column in columns),
     )
     _calibrate(stage, sources, crew, given)
     return stage
+
+
+def _written(sources: Sequence[str], before: Schema) -> list[tuple[QName, tuple[str, ...]]]:
+    """The tables that are there before and whose rows the migration's own statements add to or
+    update, with the columns that they overwrite."""
+    found: list[tuple[QName, tuple[str, ...]]] = []
+    for statement in read_sql(";\n".join(sources), "migration.sql").statements:
+        for operation in statement.operations:
+            if not isinstance(operation, DataStatement) or operation.relation is None:
+                continue
+            table = before.tables.get(before.resolve(operation.relation))
+            named = [column.strip('"') for column, _ in operation.assignments]
+            if table is None or not (operation.verb == "insert" or named):
+                continue  # which rows or columns change is not known: nothing can be held to them
+            found.append((table.name, tuple(c for c in named if table.column(c) is not None)))
+    return found
 
 
 def _fill(
@@ -206,12 +227,17 @@ def _as_both_want(before: Schema, after: Schema) -> Schema:
         )
         merged.put_table(replace(table, columns=columns, constraints=(*table.constraints, *more)))
     for name, type_ in before.types.items():
-        domain = after.types.get(name)
-        if domain is not None and domain.constrained:
-            both = dict.fromkeys((*type_.constraints, *domain.constraints))
+        later_type = after.types.get(name)
+        if later_type is None:
+            continue
+        if later_type.constrained:
+            both = dict.fromkeys((*type_.constraints, *later_type.constraints))
             merged.types[name] = replace(
-                type_, not_null=type_.not_null or domain.not_null, constraints=tuple(both)
+                type_, not_null=type_.not_null or later_type.not_null, constraints=tuple(both)
             )
+        labels = tuple(label for label in type_.labels if label in later_type.labels)
+        if labels:  # rows with one that goes must have got another before
+            merged.types[name] = replace(type_, labels=labels)
     return merged
 
 

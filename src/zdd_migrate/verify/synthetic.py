@@ -32,6 +32,8 @@ STATEMENT_TIMEOUT_MS = 20_000
 #: how long a long transaction stays open after its first write, while steps run
 _HOLD_S = 0.15
 _LONG_EVERY = 4
+#: how often a statement is planned at most until it runs
+_PLANNINGS = 5
 #: how often a text of a pattern is drawn until one is free
 _DRAWS = 10
 
@@ -405,8 +407,9 @@ class Writer:
         return done
 
     def _execute(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement; errors are recorded and raised, a stale plan is planned anew once."""
-        for attempt in (1, 2):
+        """Run a statement; errors are recorded and raised, a stale plan is planned anew: more than
+        once where one step follows the other so closely that it is stale again before it runs."""
+        for attempt in range(1, _PLANNINGS + 1):
             started = time.monotonic()
             try:
                 cursor = self.connection.execute(statement.encode(), parameters)
@@ -415,7 +418,7 @@ class Writer:
                 return rows
             except psycopg.Error as error:
                 self.report.ran(time.monotonic() - started, statement)
-                if attempt == 1 and is_stale_plan(error) and not self._inside():
+                if attempt < _PLANNINGS and is_stale_plan(error) and not self._inside():
                     self.report.replanned()
                     self._forget_plans()
                     continue
