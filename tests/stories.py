@@ -6,7 +6,8 @@ A story is a directory with `before.sql`, `migration.sql`, perhaps `seed.sql`, a
     answers: {fill: {users.city: "'?'"}}   # --up, --down and --fill, where they are needed
     sync: application                      # --sync, where it is not the trigger
     via: view                              # --via, where it is not the usual way
-    proof: catalog                         # made-up code cannot try it: run, undone and compared
+    proof: catalog                         # made-up code cannot try it (say why, and what else
+                                           # proves it): run, undone and compared
     majors: [18]                           # where only some majors are meant; default 16 and 18
     phases:                                # each step: its kind, and a piece of its SQL or reason
       expand:
