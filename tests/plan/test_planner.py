@@ -123,3 +123,48 @@ def test_an_index_that_the_migration_drops_is_not_copied() -> None:
 
     assert "CREATE INDEX" not in sql(plan, Phase.MIGRATE)
     assert "users_user_name_idx" not in sql(plan, Phase.MIGRATE)
+
+
+def test_a_select_that_writes_in_its_with_is_a_statement_of_its_own() -> None:
+    """Left out as one that changes nothing, its rows would be missing."""
+    plan = plan_of(
+        "WITH old AS (UPDATE users SET age = 0 WHERE age IS NULL RETURNING id) SELECT * FROM old"
+    )
+
+    assert "UPDATE users" in sql(plan, Phase.MIGRATE)
+
+
+def test_a_block_copies_no_rows_that_old_code_goes_on_writing() -> None:
+    """What is refused by itself is refused in a block and in a procedure, too."""
+    copy = "INSERT INTO mails (id, mail) SELECT id, email FROM users"
+    made = "CREATE TABLE mails (id bigint PRIMARY KEY, mail text);"
+    procedure = f"CREATE PROCEDURE copy() LANGUAGE plpgsql AS $$ BEGIN {copy}; END $$; CALL copy()"
+    for statement in (copy, f"DO $$ BEGIN {copy}; END $$", procedure):
+        plan = plan_of(f"{made} {statement}")
+        assert [r.reason.split(" come")[0] for r in plan.refusals] == ["the rows of public.mails"]
+
+
+def test_a_function_that_goes_again_stays_as_long_as_it_is_called() -> None:
+    """In migrate by a backfill, until contract by a trigger."""
+    made = (
+        "CREATE FUNCTION tidy(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT trim($1) $$;"
+    )
+    gone = "DROP FUNCTION tidy(text)"
+    corrected = plan_of(f"{made} UPDATE users SET user_name = tidy(email) WHERE age > 3; {gone}")
+    filled = plan_of(
+        f"{made} ALTER TABLE users ADD COLUMN tidied text; UPDATE users SET tidied = tidy(email); {gone}"
+    )
+
+    assert gone in sql(corrected, Phase.MIGRATE)
+    assert gone in sql(filled, Phase.CONTRACT)
+
+
+@pytest.mark.parametrize(
+    "done", ["ALTER TABLE users ADD COLUMN x int", "PERFORM other()", "EXECUTE 'a' || 'b'"]
+)
+def test_a_procedure_that_does_more_than_write_rows_is_not_called(done: str) -> None:
+    plan = plan_of(
+        "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN UPDATE users SET age = 1; "
+        f"{done}; END $$; CALL p()"
+    )
+    assert [r.reason.split("()")[0] for r in plan.refusals] == ["CALL runs p"]

@@ -277,6 +277,19 @@ class Draft:
                 return f"{table.name}.{column}"
         return None
 
+    def last_use(self, name: str) -> Phase:
+        """The last phase in which a step so far names something; expand where none does."""
+        word = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])")
+        if any(word.search(str(syncs)) for syncs in self.syncs.values()):
+            return Phase.CONTRACT
+        named = [
+            phase
+            for phase, steps in self._steps.items()
+            for step in steps
+            if not isinstance(step, _Later) and word.search(str(step))
+        ]
+        return max(named, key=list(Phase).index, default=Phase.EXPAND)
+
     def prelude(self, statements: Sequence[str], *, undo: Sequence[str], why: str) -> None:
         """Add a step before all others of expand: what a trigger of theirs already needs."""
         self._prelude.append(Sql(id="", statements=tuple(statements), undo=tuple(undo), why=why))

@@ -93,18 +93,9 @@ class DataStatement(Operation):
             draft.note("a SELECT of the migration is left out of the plan: it changes nothing")
             return
         relation = draft.resolve(self.relation)
-        stale = [t for t in self._read_from(draft) if t != relation]
-        again = self.verb == "insert" and bool(_ONLY_MISSING.search(self.text))
-        if stale and id(self) not in draft.accounted and not again and self._counted_on(draft):
-            draft.refuse(
-                f"the rows of {relation} come from {stale[0]}, where old code goes on writing: what it "
-                "writes after they were copied would be missing",
-                f"let new code write both first and copy in the release after; or, where columns of "
-                f"{stale[0]} move, copy its key with them into the new table (INSERT … SELECT) and "
-                "drop them in the same migration",
-            )
+        if self.refuse_stale(draft):
             return
-        if stale and again:
+        if self._again and (stale := self._stale(draft)):
             self._plan_again(draft, relation, stale[0])
         if draft.is_new(relation):
             draft.as_written(Phase.EXPAND, undo=(), why=f"rows of the new table {relation}")
@@ -134,6 +125,30 @@ class DataStatement(Operation):
             f"the {self.verb.upper()} on {relation} is not taken back by undo: its rows stay as it "
             "leaves them"
         )
+
+    @property
+    def _again(self) -> bool:
+        """Whether it adds what is missing only, so that it may run once more."""
+        return self.verb == "insert" and bool(_ONLY_MISSING.search(self.text))
+
+    def _stale(self, draft: Draft) -> list[QName]:
+        """Tables that its rows come from and that old code goes on writing."""
+        relation = draft.resolve(self.relation)
+        return [t for t in self._read_from(draft) if t != relation]
+
+    def refuse_stale(self, draft: Draft) -> bool:
+        """Refuse where what old code writes after the copy would be missing to new code."""
+        stale = self._stale(draft)
+        if not stale or id(self) in draft.accounted or self._again or not self._counted_on(draft):
+            return False
+        draft.refuse(
+            f"the rows of {draft.resolve(self.relation)} come from {stale[0]}, where old code goes on "
+            "writing: what it writes after they were copied would be missing",
+            f"let new code write both first and copy in the release after; or, where columns of "
+            f"{stale[0]} move, copy its key with them into the new table (INSERT … SELECT) and "
+            "drop them in the same migration",
+        )
+        return True
 
     def _plan_again(self, draft: Draft, relation: QName, source: QName) -> None:
         """An INSERT that adds only what is missing runs once more when no old code is left."""
@@ -249,8 +264,11 @@ def _read(cursor: Cursor) -> DataStatement | CreateTable:
     verb: Verb = query.kind if query.kind in _VERBS else "select"  # type: ignore[assignment]
     if verb != "select" and not query.writes:
         raise UnreadError("the table that is written was expected")
+    relation = query.writes[0] if verb != "select" else None
+    if verb == "select" and query.written:  # by a query of its WITH
+        relation, verb = query.written[0][0], query.written[0][1]  # type: ignore[assignment]
     return DataStatement(
-        relation=query.writes[0] if verb != "select" else None,
+        relation=relation,
         verb=verb,
         calls=query.functions,
         text=text,

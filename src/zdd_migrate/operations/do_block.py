@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import body_offset, hidden_operations
+from zdd_migrate.operations.create_table import CreateTable
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -101,6 +103,15 @@ def _skip_to(cursor: Cursor, word: str) -> None:
             cursor.next()
 
 
+def _does_nothing(cursor: Cursor) -> bool:
+    """Read a handler's one statement: NULL, or a message."""
+    if cursor.accept("RAISE") and cursor.accept_one(("DEBUG", "LOG", "INFO", "NOTICE", "WARNING")):
+        while not cursor.done and not cursor.at(";"):
+            cursor.next()
+        return cursor.accept(";")
+    return cursor.accept("NULL") and cursor.accept(";")
+
+
 def _guarded(cursor: Cursor) -> tuple[str, ...]:
     found: list[str] = []
     cursor.expect("BEGIN")
@@ -112,7 +123,7 @@ def _guarded(cursor: Cursor) -> tuple[str, ...]:
         if cursor.accept("EXCEPTION"):
             while cursor.accept("WHEN"):
                 _skip_to(cursor, "THEN")
-                if not cursor.accept("NULL") or not cursor.accept(";"):
+                if not _does_nothing(cursor):
                     return ()
         elif cursor.accept("END"):
             if not cursor.accept("IF"):
@@ -156,15 +167,25 @@ def _read(cursor: Cursor) -> list[Operation]:
         else one
         for one in hidden_operations(language, body, read_statement, "the DO block")
     ]
-    kinds = tuple(o.kind for o in inner)
+    kinds = tuple(o.kind for o in outlasting(inner))
     block = DoBlock(
         language=language,
         body=body,
         inner_kinds=kinds,
-        guarded=guarded_statements(body) if kinds else (),
+        guarded=guarded_statements(body) if len(kinds) == len(inner) and kinds else (),
         only_reads=all(getattr(o, "verb", None) == "select" for o in inner if o.kind == _ROWS),
     )
     return [block, *inner]
+
+
+def outlasting(inner: Sequence[Operation]) -> list[Operation]:
+    """The operations that are not about the block's own temporary tables, which nobody else sees."""
+    own = {
+        o.relation
+        for o in inner
+        if isinstance(o, CreateTable) and o.persistence == "temporary" and not o.if_not_exists
+    }
+    return [o for o in inner if o.relation is None or o.relation not in own]
 
 
 READS = {"DO": _read}

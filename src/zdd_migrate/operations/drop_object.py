@@ -242,7 +242,10 @@ class DropObject(Operation):
             )
             return
         if self._is_new(draft, name):
-            draft.as_written(Phase.EXPAND, undo=(), why="dropped by its own migration")
+            phase = draft.last_use(name.name)
+            made = [f.definition for f in draft.schema.functions.get(name, ())]
+            again = () if phase is Phase.EXPAND or self.object not in CALLABLES else made
+            draft.as_written(phase, undo=again, why="dropped by its own migration")
             return
         draft.restricts_old = True
         draft.needs_release = True

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.quoting import folded, quote_ident
+from zdd_migrate.blocks.quoting import folded, quote_ident, quote_qname
 from zdd_migrate.blocks.reshape import plan_reshape
 from zdd_migrate.errors import InputError
 from zdd_migrate.grammar.expressions import analyse
@@ -16,8 +16,9 @@ from zdd_migrate.model.schema import Schema
 from zdd_migrate.model.statement import Migration, Statement
 from zdd_migrate.operations import read_statement
 from zdd_migrate.operations.base import DEFAULT_PG, NotUnderstood, Operation, Situation
+from zdd_migrate.operations.create_table import CreateTable
 from zdd_migrate.operations.data_statement import DataStatement
-from zdd_migrate.operations.do_block import DoBlock
+from zdd_migrate.operations.do_block import DoBlock, outlasting
 from zdd_migrate.operations.rename_table import RenameTable
 from zdd_migrate.operations.walk import replay
 from zdd_migrate.plan.across import carried_rows
@@ -150,7 +151,11 @@ def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> Non
     """A block as a whole; or, where it only guards its statements, each of them by itself."""
     # what a block creates unless it is there can be taken back only where that is known
     if not block.guarded or (block.only_creates and not draft.schema.complete):
-        block.plan(draft)
+        if not _plan_new_tables(draft, block, inner):
+            block.plan(draft)
+        for operation in outlasting(inner):
+            if isinstance(operation, DataStatement) and operation.verb != "select":
+                operation.refuse_stale(draft)
         for operation in inner:
             draft.created.update(operation.created(draft.schema))
             operation.apply(draft.schema)
@@ -167,6 +172,24 @@ def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> Non
             operation.plan(draft)
             draft.created.update(operation.created(draft.schema))
             operation.apply(draft.schema)
+
+
+def _plan_new_tables(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> bool:
+    """A block that only makes tables, and indexes of theirs, stands in expand as it is written."""
+    made = {
+        draft.schema.resolve(o.relation)
+        for o in inner
+        if isinstance(o, CreateTable) and o.relation is not None and o.query is None
+    }
+    if not made or not draft.schema.complete or made & draft.start.tables.keys():
+        return False
+    for operation in inner:
+        on_new = operation.relation is not None and draft.schema.resolve(operation.relation) in made
+        if not (on_new and operation.kind in ("create_table", "create_index")):
+            return False
+    drops = [f"DROP TABLE IF EXISTS {quote_qname(table)}" for table in sorted(made, reverse=True)]
+    draft.as_written(Phase.EXPAND, undo=drops, why="the migration's own block makes new tables")
+    return True
 
 
 def already_safe(plan: Plan) -> bool:
