@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -182,14 +183,15 @@ def test_an_unreachable_database_is_one_line(plan: Path) -> None:
 def test_no_permission_is_said(plan: Path, shop_db: str) -> None:
     """A role that may not create the journal's schema."""
     with psycopg.connect(shop_db, autocommit=True) as connection:
-        connection.execute("CREATE ROLE poor LOGIN PASSWORD 'poor'")
-        poor = psycopg.conninfo.make_conninfo(shop_db, user="poor", password="poor")
+        role = f"zdd_poor_{secrets.token_hex(4)}"  # others may be at work on the same server
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'poor'".encode())
+        poor = psycopg.conninfo.make_conninfo(shop_db, user=role, password="poor")
     try:
         with pytest.raises(EnvironmentFailedError, match="schema zdd"):
             run_phase(plan, Phase.EXPAND, poor)
     finally:
         with psycopg.connect(shop_db, autocommit=True) as connection:
-            connection.execute("DROP ROLE poor")
+            connection.execute(f"DROP ROLE {role}".encode())
 
 
 def test_an_invalid_index_left_behind_is_built_again(plan: Path, shop_db: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -159,15 +160,16 @@ def test_auto_takes_the_url(pg_server: Server, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_role_without_createdb_is_told(pg_server: Server) -> None:
     """What to grant, and what to use instead."""
+    role = f"zdd_meek_{secrets.token_hex(4)}"  # others may be at work on the same server
     with pg_server.connect() as connection:
-        connection.execute("CREATE ROLE meek LOGIN PASSWORD 'meek'")
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'meek'".encode())
     try:
-        url = psycopg.conninfo.make_conninfo(pg_server.dsn(), user="meek", password="meek")
+        url = psycopg.conninfo.make_conninfo(pg_server.dsn(), user=role, password="meek")
         with server(url) as found, pytest.raises(EnvironmentFailedError, match="CREATEDB"):
             found.create_database()
     finally:
         with pg_server.connect() as connection:
-            connection.execute("DROP ROLE meek")
+            connection.execute(f"DROP ROLE {role}".encode())
 
 
 def test_bad_urls_are_one_line() -> None:

@@ -15,7 +15,6 @@ from zdd_migrate.model.verdict import Judgement
 from zdd_migrate.postgres.servers import Server
 from zdd_migrate.verify import hostile as conditions
 from zdd_migrate.verify.hostile import CONDITIONS, hostile
-from zdd_migrate.verify.judge import Limits
 from zdd_migrate.verify.walk import Effort, verify_plan
 
 pytestmark = pytest.mark.pg
@@ -42,7 +41,6 @@ def test_a_good_plan_comes_through(condition: str, pg_server: Server) -> None:
         server=pg_server,
         seed_sql=SEED,
         effort=replace(_EFFORT, hostile=(condition,)),
-        limits=Limits(longest_wait_ms=2500),
     )
 
     assert verdict.judgement is Judgement.PASS, render(verdict)
