@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_wild_values_are_left_out_where_the_migration_cannot_take_them(pg_server
         "CREATE TABLE t (id bigserial PRIMARY KEY, n int, kept int, "
         "code char(6) UNIQUE NOT NULL CHECK (code ~ '^[A-Z]{2}[0-9]{4}$'))"
     )
-    with Crew() as crew:
+    with Crew() as crew, ThreadPoolExecutor(1) as beside:
         found = []
         for migration in ("ALTER TABLE t ALTER n TYPE smallint", "ALTER TABLE t ADD x int"):
             stage = set_up(
@@ -261,7 +262,9 @@ def test_wild_values_are_left_out_where_the_migration_cannot_take_them(pg_server
                 rows=500,
                 crew=crew,
                 given={"old": [], "new": []},
+                beside=beside,
             )
+            stage.whole()
             with pg_server.connect(stage.start) as connection:
                 found.append((one(connection, "SELECT max(n) > 32767 FROM t"), stage.notes))
             # made-up code writes codes too, and the server takes them

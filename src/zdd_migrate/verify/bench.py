@@ -169,6 +169,8 @@ class Bench:
 
     def _opened(self, version: CodeVersion, database: str) -> Session:
         server = self.server
+        if version.name == "new":
+            self.stage.whole()
         if version.name == "new" and self.plan.search_path:
             server = server.looking_into(self.plan.search_path)
         session = version.open(server, database, self.crew)

@@ -35,6 +35,7 @@ def check_given(bench: Bench, database: str, when: str) -> None:
 
 def check_rows(bench: Bench, database: str, phase: str) -> None:
     """Nothing that was written, or was there at the start, is lost or changed."""
+    bench.stage.whole()
     with bench.server.connect(database) as connection:
         tables = Tables(connection)
         _check_ledgers(bench, tables, phase)
@@ -151,6 +152,7 @@ def check_end(bench: Bench, database: str) -> None:
 
 def rows_lost(bench: Bench, connection: psycopg.Connection, code: Code) -> tuple[int, str]:
     """How many acknowledged rows are missing or changed at the start's shape, and an example."""
+    bench.stage.whole()
     total, example = 0, ""
     tables = Tables(connection)
     for ledger in [kept for name in ("old", "new") for _, kept in code.ledgers(name)]:

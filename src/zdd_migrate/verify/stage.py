@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -74,6 +75,14 @@ class Stage:
     restless: frozenset[tuple[QName, str]] = frozenset()
     #: what the users' own triggers create when rows are written, numbers left out of the names
     grown: frozenset[str] = frozenset()
+    #: what goes on finding out the rest of it: what new code does by itself, and what of the rows
+    #: at the start the migration changes
+    rest: Future[None] | None = None
+
+    def whole(self) -> None:
+        """Wait until all of it is known; raises what has kept that from being found out."""
+        if self.rest is not None:
+            self.rest.result()
 
 
 def set_up(
@@ -85,6 +94,7 @@ def set_up(
     rows: int,
     crew: Crew,
     given: Mapping[str, Sequence[CodeVersion]],
+    beside: Executor,
     data: Data = Data(),
     origin: str = "the schema",
 ) -> Stage:
@@ -139,7 +149,7 @@ def set_up(
         },
         restless=frozenset((table, column) for table, columns in written for column in columns),
     )
-    _calibrate(stage, sources, crew, given)
+    _calibrate(stage, sources, crew, given, beside)
     return stage
 
 
@@ -242,55 +252,71 @@ def _as_both_want(before: Schema, after: Schema) -> Schema:
 
 
 def _calibrate(
-    stage: Stage, sources: Sequence[str], crew: Crew, given: Mapping[str, Sequence[CodeVersion]]
+    stage: Stage,
+    sources: Sequence[str],
+    crew: Crew,
+    given: Mapping[str, Sequence[CodeVersion]],
+    beside: Executor,
 ) -> None:
-    """Let each made-up version work where it must work; what fails there is not the plan's fault."""
+    """Let each made-up version work where it must work; what fails there is not the plan's fault.
+
+    New code is not wanted before old code has seen a few steps: its part goes on `beside`.
+    """
     server = stage.server
     plain = server.create_database(template=stage.start)
     with server.connect(plain) as connection:
-        stage.own_faults["old"] = _own_faults(stage, plain, "old", crew)
-        for version in given["old"]:
-            stage.notes += version.prepare(server, plain, stage.before, crew)
+        tables = Tables(connection)
+        stage.baseline = {shape.name: tables.of(shape) for shape in stage.old if shape.key}
+    stage.own_faults["old"] = _own_faults(stage, plain, "old", crew)
+    for version in given["old"]:
+        stage.notes += version.prepare(server, plain, stage.before, crew)
+    with server.connect(plain) as connection:
         stage.grown = growth(stage.begin, snapshot(connection))
+    stage.rest = beside.submit(_calibrate_new, stage, plain, sources, crew, given["new"])
+
+
+def _calibrate_new(
+    stage: Stage, plain: str, sources: Sequence[str], crew: Crew, given: Sequence[CodeVersion]
+) -> None:
+    with stage.server.connect(plain) as connection:
         try:
             for statement in sources:
                 connection.execute(_trusted(statement))
         except psycopg.Error:
+            stage.baseline = {}
             return  # the rows do not fit the plain migration: said by the walk itself
-    fresh = [s.name for s in stage.new if s.name not in stage.before.tables]
-    with server.connect(plain) as connection:
+        fresh = [s.name for s in stage.new if s.name not in stage.before.tables]
         stage.notes += fill(connection, stage.after, fresh, 50)
-        _remember(stage, connection)
+        _compare(stage, connection)
     # a trigger that goes with the migration is there until it goes: new code meets it as well
     met = {fault for fault in stage.own_faults["old"] if fault.sqlstate == "LOST"}
     stage.own_faults["new"] = frozenset(met) | _own_faults(stage, plain, "new", crew)
-    for version in given["new"]:
-        stage.notes += version.prepare(server, plain, stage.after, crew)
-    server.drop_database(plain)
+    for version in given:
+        stage.notes += version.prepare(stage.server, plain, stage.after, crew)
+    stage.server.drop_database(plain)
     for name, faults in stage.own_faults.items():
         stage.notes += told(faults, f"made-up {name} code")
 
 
-def _remember(stage: Stage, migrated: psycopg.Connection) -> None:
-    """The rows there are at the start, and which of their columns the plain migration changes."""
+def _compare(stage: Stage, migrated: psycopg.Connection) -> None:
+    """Which columns of the rows there were at the start the plain migration changes."""
     later = {shape.name: shape for shape in stage.new if shape.key}
     moved: set[tuple[QName, str]] = set()
-    with stage.server.connect(stage.start) as connection:
-        for shape in stage.old:
-            if not shape.key:
-                continue
-            rows = Tables(connection).of(shape)
-            after = later.get(shape.name)
-            there = Tables(migrated).of(after) if after and after.key == shape.key else {}
-            if there:
-                rows = {key: row for key, row in rows.items() if key in there}
-            moved |= {
-                (shape.name, column)
-                for key, row in rows.items()
-                for column, value in there.get(key, {}).items()
-                if column in row and row[column] != value
-            }
-            stage.baseline[shape.name] = rows
+    for shape in stage.old:
+        rows = stage.baseline.get(shape.name)
+        if rows is None:
+            continue
+        after = later.get(shape.name)
+        there = Tables(migrated).of(after) if after and after.key == shape.key else {}
+        if there:
+            rows = {key: row for key, row in rows.items() if key in there}
+        moved |= {
+            (shape.name, column)
+            for key, row in rows.items()
+            for column, value in there.get(key, {}).items()
+            if column in row and row[column] != value
+        }
+        stage.baseline[shape.name] = rows
     stage.moved = frozenset(moved)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
@@ -93,7 +93,8 @@ class Synthetic:
     ledger: Ledger
     writers: int = 2
     depth: str = "synthetic"
-    own_faults: frozenset[OwnFault] = frozenset()
+    #: of each version, as far as they are known
+    own_faults: Mapping[str, frozenset[OwnFault]] = field(default_factory=dict)
     #: whole statements about what is no table
     asks: tuple[str, ...] = ()
     #: shared with its variants and branches: no two sessions ever make up the same rows
@@ -147,7 +148,7 @@ class SyntheticSession(WorkSession):
                 )
                 for i in range(version.writers)
             ],
-            Recorder(own=version.own_faults),
+            Recorder(own=version.own_faults.get(version.name, frozenset())),
             [version.ledger.page() for _ in range(version.writers)],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
 from zdd_migrate.errors import InputError
@@ -53,9 +54,18 @@ def verify_plan(
     plan = replace(plan, laws=(*plan.laws, *laws))
 
     def walk() -> Bench:
-        with server.cleared(), Crew() as crew:
+        with server.cleared(), Crew() as crew, ThreadPoolExecutor(1) as beside:
             bench = _bench(
-                crew, plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
+                (crew, beside),
+                plan,
+                schema_sql,
+                server,
+                (old, new),
+                seed_sql,
+                data,
+                effort,
+                limits,
+                say,
             )
             require_same_schema(plan, bench.stage.before)
             _require_sense(bench, laws)
@@ -87,9 +97,18 @@ def verify_migration(
     plan = Plan("migration", "", {}, sources=tuple(sources), laws=tuple(laws))
 
     def walk() -> Bench:
-        with server.cleared(), Crew() as crew:
+        with server.cleared(), Crew() as crew, ThreadPoolExecutor(1) as beside:
             bench = _bench(
-                crew, plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
+                (crew, beside),
+                plan,
+                schema_sql,
+                server,
+                (old, new),
+                seed_sql,
+                data,
+                effort,
+                limits,
+                say,
             )
             _require_sense(bench, laws)
             database = server.create_database(template=bench.stage.start)
@@ -119,7 +138,7 @@ def _seen(bench: Bench) -> Seen:
 
 
 def _bench(
-    crew: Crew,
+    hands: tuple[Crew, Executor],
     plan: Plan,
     schema_sql: str,
     server: Server,
@@ -130,6 +149,7 @@ def _bench(
     limits: Limits | None,
     say: Say,
 ) -> Bench:
+    crew, beside = hands
     effort = effort or Effort()
     say("building the starting schema and rows")
     code: dict[str, list[CodeVersion]] = {"old": list(given[0]), "new": list(given[1])}
@@ -141,6 +161,7 @@ def _bench(
         rows=effort.rows,
         crew=crew,
         given=code,
+        beside=beside,
         data=data,
     )
     made_up = {
@@ -148,7 +169,7 @@ def _bench(
             name,
             shapes,
             crew.ledger(name),
-            own_faults=stage.own_faults.get(name, frozenset()),
+            own_faults=stage.own_faults,
             asks=stage.asks[name],
         )
         for name, shapes in (("old", stage.old), ("new", stage.new))
