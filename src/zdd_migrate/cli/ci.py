@@ -120,7 +120,7 @@ def _given(schema: str | None, config: Config, pg: int) -> tuple[Schema, str] | 
         return None
     found, text = starting_schema(schema, (), config, pg=pg)
     if not text and schema is not None and is_dsn(schema):
-        from zdd_migrate.cli.verify import dump
+        from zdd_migrate.cli.asked import dump
 
         text = dump(schema)
     return found, text
@@ -134,7 +134,7 @@ def _verifier(
     code: dict[str, Sequence[CodeVersion]] = {}
 
     def verify(plan: Plan, schema_sql: str) -> Verdict:
-        from zdd_migrate.cli.verify import code_versions
+        from zdd_migrate.cli.asked import code_versions
         from zdd_migrate.postgres.servers import Server, server
         from zdd_migrate.verify.walk import Effort, verify_plan
 

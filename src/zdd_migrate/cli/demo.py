@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from zdd_migrate.check import Checker
+from zdd_migrate.cli.asked import Request
 from zdd_migrate.cli.options import config_for, read_migrations, style, width
-from zdd_migrate.cli.verify import Request, verify
+from zdd_migrate.cli.verify import verify
 from zdd_migrate.errors import FindingsError, InputError
 from zdd_migrate.formats import findings_text, plan_text
 from zdd_migrate.formats import verdict as verdict_text
