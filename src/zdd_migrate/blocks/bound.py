@@ -8,7 +8,7 @@ Old and new code both keep what it shows up to date, for the columns are in step
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -126,6 +126,15 @@ def plan_rebuilt(
     if not same:
         draft.later(Phase.EXPAND, make)
     draft.later(Phase.CONTRACT, follow)
+
+
+def final_names(
+    draft: Draft, reads: Iterable[QName]
+) -> Callable[[str], tuple[list[str], list[str]]]:
+    """For a text that reads relations: what gives them the names that it knows them by now, and what
+    gives those back. To be asked when every operation has been heard."""
+    known = [_known(draft, name) for name in dict.fromkeys(map(draft.schema.resolve, reads))]
+    return lambda text: _renames(draft, known, text)
 
 
 def reads_renamed(draft: Draft, text: str) -> bool:

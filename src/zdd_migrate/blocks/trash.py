@@ -68,6 +68,30 @@ def plan_trashed(
     `with_it` are objects (kind, present name) that CASCADE takes along, `before_drop` statements
     that run just before the drop, `what` the object for people, `loses` what is lost for good.
     """
+    put_aside(draft, kind, name, signature=signature, what=what, lock=lock, with_it=with_it)
+    tail = " CASCADE" if cascade else ""
+    drop_aside(
+        draft,
+        kind,
+        name,
+        signature=f"{signature}{tail}",
+        what=f"{what}{loses}",
+        lock=lock,
+        before=before_drop,
+    )
+
+
+def put_aside(
+    draft: Draft,
+    kind: str,
+    name: QName,
+    *,
+    signature: str = "",
+    what: str,
+    lock: LockMode | None = None,
+    with_it: Sequence[tuple[str, QName]] = (),
+) -> None:
+    """At contract: into the trash, reversibly."""
     away: list[str] = []
     back: list[str] = []
     for kind_, name_, signature_ in (*((k, n, "") for k, n in with_it), (kind, name, signature)):
@@ -82,12 +106,24 @@ def plan_trashed(
         lock=lock,
         relation=name if lock is not None else None,
     )
-    tail = " CASCADE" if cascade else ""
+
+
+def drop_aside(
+    draft: Draft,
+    kind: str,
+    name: QName,
+    *,
+    signature: str = "",
+    what: str,
+    lock: LockMode | None = None,
+    before: Sequence[str] = (),
+) -> None:
+    """At the very end: out of the trash, for good."""
     draft.sql(
         Phase.CONTRACT,
-        (*before_drop, f"DROP {kind} {quote_qname(trashed(name))}{signature}{tail}", CLEAR_TRASH),
+        (*before, f"DROP {kind} {quote_qname(trashed(name))}{signature}", CLEAR_TRASH),
         undo=None,
-        why=f"drop {what}{loses}; after this there is no way back",
+        why=f"drop {what}; after this there is no way back",
         lock=lock,
         relation=trashed(name) if lock is not None else None,
     )

@@ -202,10 +202,9 @@ class CreateView(Operation):
         new = self._view(draft.schema)
         if old.materialized or self.materialized:
             draft.refuse(
-                f"the materialized view {name} would be gone until the new one is computed and indexed, and "
-                "one name cannot show old code the old query and new code the new one",
-                f"CREATE MATERIALIZED VIEW under a new name, with its indexes, and DROP {name.name}: planned, "
-                "the first in expand, the other at contract; let new code read the new name",
+                f"{name} is a {'materialized ' if old.materialized else ''}view before and another kind after",
+                f"make the new one under a new name and DROP {name.name}: planned, the first in expand, the "
+                "other at contract; let new code read the new name",
             )
             return
         over = views_over(draft.start, name)

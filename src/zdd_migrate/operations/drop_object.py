@@ -183,6 +183,8 @@ class DropObject(Operation):
             for view in views_over(schema, resolved) if self.cascade else ():
                 schema.views.pop(view.name, None)
             schema.views.pop(resolved, None)
+            for index in schema.indexes_of(resolved):
+                schema.drop_index(index.name)
         elif self.object == "SEQUENCE":
             schema.drop_sequence(resolved)
         elif self.object in ("TYPE", "DOMAIN"):

@@ -333,7 +333,7 @@ class Grant(Operation):
 
 def _roles(text: str) -> list[str]:
     """The roles that a GRANT or REVOKE names after TO or FROM."""
-    found = re.search(r"\b(?:TO|FROM)\s+([\w\s\",]+?)(?:\s+(?:WITH|CASCADE|GRANTED)\b.*)?$", text)
+    found = re.search(r"\b(?:TO|FROM)\s+([\w\s\",]+?)(?:\s+(?:WITH|CASCADE|GRANTED)\b.*)?;?$", text)
     return [role.strip().strip('"') for role in found[1].split(",")] if found else []
 
 

@@ -26,8 +26,9 @@ from zdd_migrate.plan.conversions import conversions
 from zdd_migrate.plan.enums import plan_rebuilt, rebuilt_enums
 from zdd_migrate.plan.fingerprint import fingerprint
 from zdd_migrate.plan.lookups import fills_looked_up
+from zdd_migrate.plan.materialized import MadeAnew, computed_anew
 from zdd_migrate.plan.replaced import replaced
-from zdd_migrate.plan.twin_tables import made_anew
+from zdd_migrate.plan.twin_tables import Anew, made_anew
 from zdd_migrate.plan.whole import hear
 
 Answers = Mapping[tuple[str, str], str]
@@ -72,7 +73,10 @@ def make_plan(
         for rebuilt in rebuilt_enums(draft.start, [s for _, s in statements])
         for operation in rebuilt.covered
     }
-    anew = made_anew(draft.start, [s for _, s in statements])
+    anew: dict[int, Anew | MadeAnew] = {
+        **made_anew(draft.start, [s for _, s in statements]),
+        **computed_anew(draft.start, [s for _, s in statements]),
+    }
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
     kinds = _kinds(draft.start, [s for _, s in statements])
