@@ -102,6 +102,11 @@ _QUERIES: Mapping[str, str] = {
         LEFT JOIN pg_class c ON c.oid = t.typrelid
         WHERE {OTHERS} AND (t.typtype IN ('e', 'd', 'r') OR t.typtype = 'c' AND c.relkind = 'c')
           AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.objid = t.oid AND x.deptype = 'e')""",
+    "cast": """
+        SELECT format_type(k.castsource, NULL) || ' as ' || format_type(k.casttarget, NULL),
+          concat_ws(' ', k.castcontext, k.castmethod, nullif(k.castfunc, 0)::regprocedure)
+        FROM pg_cast k WHERE k.oid >= 16384
+          AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.objid = k.oid AND x.deptype = 'e')""",
     "schema": f"SELECT n.nspname, n.nspowner::regrole::text FROM pg_namespace n WHERE {OTHERS}",
     "extension": "SELECT extname, extversion FROM pg_extension",
     "publication": """
