@@ -46,6 +46,30 @@ def test_replay_and_catalog_agree(connection: psycopg.Connection) -> None:
         ]
 
 
+SET = """
+CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text, d text);
+CREATE INDEX t_a ON t (lower(a), id, upper(b));
+ALTER TABLE t ALTER a SET STATISTICS 7;
+ALTER TABLE t ALTER b SET (n_distinct = 7, N_Distinct_Inherited=-0.5);
+ALTER TABLE t ALTER b RESET (n_distinct);
+ALTER TABLE t ALTER c SET STORAGE external, ALTER c SET COMPRESSION PGLZ;
+ALTER TABLE t ALTER d SET STORAGE MAIN, ALTER d SET COMPRESSION default;
+ALTER INDEX t_a ALTER 1 SET STATISTICS 8;
+ALTER INDEX t_a ALTER COLUMN 3 SET STATISTICS 9;
+ALTER INDEX t_a ALTER COLUMN 1 SET STATISTICS -1;
+"""
+
+
+def test_what_is_set_for_columns_is_known(connection: psycopg.Connection) -> None:
+    """What ANALYZE and the planner are told of columns and of an index's expressions, and storage."""
+    connection.execute(SET.encode())
+    live, replayed = read_schema(connection), schema_of(SET)
+
+    name, index = QName("public", "t"), QName("public", "t_a")
+    assert live.tables[name].columns == replayed.tables[name].columns
+    assert live.indexes[index].statistics == replayed.indexes[index].statistics == ((3, 9),)
+
+
 MOVED = """
 CREATE SCHEMA other;
 CREATE TYPE mood AS ENUM ('a', 'b');
@@ -124,6 +148,8 @@ CHANGES = [
     "ALTER SEQUENCE s INCREMENT 2",
     "ALTER TABLE p DETACH PARTITION p1",
     "ALTER TABLE t ALTER a SET STATISTICS 7",
+    "ALTER TABLE t ALTER a SET (n_distinct = -0.5)",
+    "ALTER INDEX t_e ALTER 1 SET STATISTICS 7",
     "ALTER TABLE t REPLICA IDENTITY FULL",
     "CREATE OR REPLACE FUNCTION f(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x + 1'",
     "CREATE SCHEMA extra",

@@ -232,4 +232,7 @@ def _settings(draft: Draft, twin: Twin) -> list[str]:
         out.append(f"COMMENT ON COLUMN {name}.{column} IS {quote_literal(twin.old.comment)}")
     if twin.old.statistics is not None:
         out.append(f"{alter} SET STATISTICS {twin.old.statistics}")
+    if twin.old.options:
+        told = ", ".join(f"{name} = {value}" for name, value in twin.old.options)
+        out.append(f"{alter} SET ({told})")
     return out

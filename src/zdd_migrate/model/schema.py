@@ -33,8 +33,10 @@ class Column:
     storage: str | None = None
     compression: str | None = None
     comment: str | None = None
-    #: where an `ADD COLUMN … DEFAULT` was not a rewrite: irrelevant to behaviour, kept for equality
+    #: how closely ANALYZE looks at it; None: as the server is set
     statistics: int | None = None
+    #: what the planner is told of it: n_distinct, n_distinct_inherited
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class Index:
     nulls_not_distinct: bool = False
     definition: str = ""  # CREATE INDEX text
     comment: str | None = None
+    #: how closely ANALYZE looks at its expressions: the column's number and the target
+    statistics: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

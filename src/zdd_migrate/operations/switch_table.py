@@ -129,6 +129,7 @@ class SwitchTable(Operation):
             else:
                 schema.clustered.pop(table.name, None)
         if table is None:
+            self._apply_to_index(schema)
             return
         if self.switch == "row security":
             schema.put_table(replace(table, row_security=self.on))
@@ -155,6 +156,18 @@ class SwitchTable(Operation):
             for setting, change in _SETTINGS.items():
                 if f" SET {setting} " in f"{self.text.upper()} ":
                     schema.put_table(table.with_column(change(column, self.text.split()[-1])))
+            if (listed := _LISTED.search(self.text)) is not None:
+                schema.put_table(table.with_column(_with_options(column, *listed.groups())))
+
+    def _apply_to_index(self, schema: Schema) -> None:
+        assert self.relation is not None
+        index = schema.indexes.get(schema.resolve(self.relation))
+        set_ = _TARGET.search(self.text)
+        if index is None or set_ is None or self.column is None or not self.column.isdigit():
+            return
+        kept = [(n, target) for n, target in index.statistics if n != int(self.column)]
+        given = [(int(self.column), int(set_[1]))] if int(set_[1]) >= 0 else []
+        schema.put_index(replace(index, statistics=tuple(sorted(kept + given))))
 
     @property
     def _trigger_named(self) -> str | None:
@@ -238,14 +251,14 @@ _TABLE_OPTIONS = frozenset(
     autovacuum_multixact_freeze_table_age log_autovacuum_min_duration user_catalog_table
     vacuum_max_eager_freeze_failure_rate log_autoanalyze_min_duration oids""".split()
 )
-_STORAGE = {"PLAIN": "p", "EXTERNAL": "e", "EXTENDED": "x", "MAIN": "m"}
-_COMPRESSION = {"pglz": "p", "lz4": "l"}
-#: how settings of a column change it; letters as pg_attribute has them
+#: how settings of a column change it
 _SETTINGS: dict[str, Callable[[Column, str], Column]] = {
     "STATISTICS": lambda c, v: replace(c, statistics=int(v) if v.isdigit() else None),
-    "STORAGE": lambda c, v: replace(c, storage=_STORAGE.get(v.upper())),
-    "COMPRESSION": lambda c, v: replace(c, compression=_COMPRESSION.get(v.lower())),
+    "STORAGE": lambda c, v: replace(c, storage=_set(v.upper())),
+    "COMPRESSION": lambda c, v: replace(c, compression=_set(v.lower())),
 }
+_TARGET = re.compile(r" SET STATISTICS (-?\d+)$", re.IGNORECASE)
+_LISTED = re.compile(r" (SET|RESET)\s*\((.*)\)\s*$", re.IGNORECASE | re.DOTALL)
 _SWITCH_LOCKS = {
     "options": _M.SHARE_UPDATE_EXCLUSIVE,
     "statistics": _M.SHARE_UPDATE_EXCLUSIVE,
@@ -260,6 +273,19 @@ _REVERSE: dict[str, Callable[[SwitchTable], str]] = {
 }
 #: the words before TRIGGER or RULE
 _SWITCHING = re.compile(r"\w+\s+(?:(?:ALWAYS|REPLICA)\s+)?(?=(?:TRIGGER|RULE)\b)", re.IGNORECASE)
+
+
+def _set(value: str) -> str | None:
+    return None if value.upper() == "DEFAULT" else value
+
+
+def _with_options(column: Column, how: str, listed: str) -> Column:
+    """A column with options set or reset."""
+    pairs = [one.partition("=") for one in listed.split(",")]
+    named = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    kept = [(name, value) for name, value in column.options if name not in named]
+    given = named.items() if how.upper() == "SET" else ()
+    return replace(column, options=(*kept, *given))
 
 
 def _toggled(switched: SwitchTable) -> str:

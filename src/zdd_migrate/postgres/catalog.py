@@ -161,7 +161,7 @@ def _columns(connection: psycopg.Connection) -> dict[int, list[Column]]:
           CASE WHEN a.attcollation <> t.typcollation THEN quote_ident(l.collname) END,
           CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage END,
           CASE WHEN a.attcompression <> '' THEN a.attcompression END,
-          col_description(a.attrelid, a.attnum), nullif(a.attstattarget, -1)
+          col_description(a.attrelid, a.attnum), nullif(a.attstattarget, -1), a.attoptions
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = a.atttypid
         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -184,6 +184,7 @@ def _columns(connection: psycopg.Connection) -> dict[int, list[Column]]:
                 compression={"p": "pglz", "l": "lz4"}.get(row[9]) if row[9] else None,
                 comment=row[10],
                 statistics=row[11],
+                options=tuple(tuple(o.split("=", 1)) for o in row[12] or ()),
             )
         )
     return out
@@ -322,7 +323,9 @@ def _indexes(connection: psycopg.Connection, schema: Schema) -> None:
                 WHERE d.objid = x.indexrelid AND d.refobjid = x.indrelid AND d.refobjsubid > 0),
           k.conname, pn.nspname, pc.relname, obj_description(c.oid, 'pg_class'),
           ARRAY(SELECT a.attname FROM unnest(x.indkey::int2[]) u
-                JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u)
+                JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u),
+          ARRAY(SELECT a.attnum::int || '=' || a.attstattarget FROM pg_attribute a
+                WHERE a.attrelid = c.oid AND a.attstattarget >= 0 ORDER BY a.attnum)
         FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
@@ -349,6 +352,9 @@ def _indexes(connection: psycopg.Connection, schema: Schema) -> None:
                 nulls_not_distinct=row[7],
                 definition=row[8],
                 comment=row[16],
+                statistics=tuple(
+                    (int(n), int(to)) for n, _, to in (s.partition("=") for s in row[18])
+                ),
             )
         )
 

@@ -30,6 +30,7 @@ _QUERIES: Mapping[str, str] = {
             CASE WHEN a.attnotnull THEN 'NOT NULL' END, 'default',
             pg_get_expr(d.adbin, d.adrelid), a.attgenerated, a.attidentity, a.attcollation::regcollation,
             a.attstorage, a.attcompression, 'statistics', nullif(a.attstattarget, -1),
+            a.attoptions::text,
             'acl', a.attacl::text, 'comment', col_description(a.attrelid, a.attnum))
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -49,6 +50,8 @@ _QUERIES: Mapping[str, str] = {
             || CASE WHEN x.indisreplident THEN ' replica identity' ELSE '' END
             || CASE WHEN x.indisclustered THEN ' clustered' ELSE '' END
             || coalesce(' comment ' || obj_description(c.oid, 'pg_class'), '')
+            || coalesce((SELECT ' statistics ' || string_agg(a.attnum || '=' || a.attstattarget, ',')
+                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0), '')
         FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OTHERS}""",
     "view": f"""
