@@ -65,3 +65,40 @@ def test_a_statement_takes_the_name_that_is_free(statement: str, expected: str) 
     """Only where it names the table that is made, and as it was written otherwise."""
     name = QName("public", "readings")
     assert renamed_text(statement, name, name.sibling("zdd_new_readings")) == expected
+
+
+COUNTS = """
+CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF pg_trigger_depth() = 1 THEN UPDATE {table} SET {column} = {column} + 1 WHERE id = NEW.id; END IF;
+  RETURN NULL; END $$;
+CREATE TRIGGER count_up AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION count_up();
+"""
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize("made", ["anew", "by copy"])
+def test_what_a_users_after_trigger_writes_is_carried_too(made: str, database: str) -> None:
+    """Its UPDATE is carried before the statement's own: that one must not bring the old value back."""
+    anew = made == "anew"
+    story = STORY if anew else Story(STORIES / "rename-table-by-copy")
+    table, column, other = (
+        ("readings", "value", "zdd_new_readings") if anew else ("customers", "credit", "clients")
+    )
+    columns, values = (
+        ("id, at, value", "1, '2020-01-01', 1") if anew else ("id, email, credit", "1, 'a', 1")
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(story.before.encode())
+        connection.execute(COUNTS.format(table=table, column=column).encode())
+        plan = story.plan(16)
+        for phase in (Phase.EXPAND, Phase.MIGRATE):
+            for step in plan.steps[phase]:
+                run_step(connection, step)
+        connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})".encode())
+        connection.execute(f"UPDATE {table} SET {column} = 10 WHERE id = 1".encode())
+        found = [
+            connection.execute(f"SELECT {column} FROM {name}".encode()).fetchall()
+            for name in (table, other)
+        ]
+
+    assert found == [[(11,)], [(11,)]]

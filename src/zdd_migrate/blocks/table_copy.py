@@ -7,6 +7,7 @@ that hangs on it, and the copy goes.
 
 from __future__ import annotations
 
+from zdd_migrate.blocks.carrying import drop_triggers, make_triggers, row_for_row
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
@@ -15,10 +16,9 @@ from zdd_migrate.blocks.twin_table import (
     TwinTable,
     apart,
     carry_sql,
-    drop_triggers,
     functions,
-    make_triggers,
     say_what_a_touch_does,
+    touch_every_row,
 )
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -56,17 +56,37 @@ def plan_table_copy(draft: Draft, table: QName, new: QName) -> None:
     key = known.primary_key
     assert key is not None
     twin = TwinTable(table, new, new.sibling(own("old", new.name)), known.columns, key.columns)
-    there, back = functions(twin)
-    source, copy, tomb = (quote_qname(n) for n in (table, new, twin.tomb))
     draft.touches.setdefault(table)
     draft.breaks_old = draft.needs_release = True
-    both = (
-        carry_sql(twin, there, new, forgiving=False),
-        carry_sql(twin, back, table, forgiving=False),
+    _make(draft, twin)
+    say_what_a_touch_does(draft, table)
+    touch_every_row(draft, twin, why=f"touch every row of {table}, for the trigger to write {new}")
+    row_for_row(
+        draft,
+        f"{new.name} = {table.name}, row for row",
+        apart(twin),
+        Phase.SWITCH,
+        message=f"{new} is not what {table} is, row for row",
+        why=f"new code works with {new}, so every row must be there",
     )
+    _take_the_name(draft, twin)
+
+
+def _carry(twin: TwinTable) -> tuple[str, str]:
+    """The functions of both ways."""
+    there, back = functions(twin)
+    return (
+        carry_sql(twin, there, twin.source, twin.twin),
+        carry_sql(twin, back, twin.twin, twin.source),
+    )
+
+
+def _make(draft: Draft, twin: TwinTable) -> None:
+    table, new, (there, back) = twin.source, twin.twin, functions(twin)
+    source, copy = quote_qname(table), quote_qname(new)
     numbered = [
         (column.name, sequence.name)
-        for column in known.columns
+        for column in twin.columns
         if column.identity is not None
         for sequence in draft.start.sequences_of(table, column.name)
     ]
@@ -81,7 +101,7 @@ def plan_table_copy(draft: Draft, table: QName, new: QName) -> None:
                 for c, s in numbered
             ),
             *copy_grants(table, new),
-            *both,
+            *_carry(twin),
             *make_triggers(table, there),
             *make_triggers(new, back),
         ),
@@ -100,24 +120,12 @@ def plan_table_copy(draft: Draft, table: QName, new: QName) -> None:
             f"roles that insert into {new} need USAGE on the sequence {numbered[0][1]} until contract, "
             f"which an identity of {table} does not ask of them"
         )
-    say_what_a_touch_does(draft, table)
-    first, here = quote_ident(key.columns[0]), quote_ident(table.name)
-    same = " AND ".join(f"x.{quote_ident(k)} = {here}.{quote_ident(k)}" for k in key.columns)
-    draft.backfill(
-        table,
-        [(key.columns[0], first)],
-        f"NOT EXISTS (SELECT 1 FROM {copy} x WHERE {same})",
-        why=f"touch every row of {table}, for the trigger to write {new}",
-    )
-    differing = apart(twin)
-    draft.law(f"{new.name} = {table.name}, row for row", differing)
-    draft.gate(
-        Phase.SWITCH,
-        f"SELECT 1 FROM ({differing}) v LIMIT 1",
-        message=f"{new} is not what {table} is, row for row. Look at the rows: {differing}",
-        why=f"new code works with {new}, so every row must be there",
-    )
-    alone = f"LOCK TABLE {source}, {copy} IN ACCESS EXCLUSIVE MODE"
+
+
+def _take_the_name(draft: Draft, twin: TwinTable) -> None:
+    """The first table takes the copy's name; then the copy goes."""
+    table, new, (there, back) = twin.source, twin.twin, functions(twin)
+    source, copy, tomb = (quote_qname(n) for n in (table, new, twin.tomb))
     names = (
         (copy, quote_ident(new.name), quote_ident(twin.tomb.name), tomb),
         (source, quote_ident(table.name), quote_ident(new.name), copy),
@@ -125,15 +133,15 @@ def plan_table_copy(draft: Draft, table: QName, new: QName) -> None:
     draft.sql(
         Phase.CONTRACT,
         (
-            alone,
+            f"LOCK TABLE {source}, {copy} IN ACCESS EXCLUSIVE MODE",
             *drop_triggers(new),
             *(f"ALTER TABLE {was} RENAME TO {name}" for was, _, name, _ in names),
-            carry_sql(twin, there, twin.tomb, forgiving=False),
+            carry_sql(twin, there, new, twin.tomb),
         ),
         undo=(
             f"LOCK TABLE {copy}, {tomb} IN ACCESS EXCLUSIVE MODE",
             *(f"ALTER TABLE {now} RENAME TO {name}" for _, name, _, now in reversed(names)),
-            *both,
+            *_carry(twin),
             *make_triggers(new, back),
         ),
         why=f"{table} becomes {new.name}; every write is still carried to the copy, so this can be undone "
@@ -141,10 +149,14 @@ def plan_table_copy(draft: Draft, table: QName, new: QName) -> None:
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=table,
     )
-    mine = (t.replace(f" ON {source}", f" ON {copy}") for t in drop_triggers(table))
     draft.sql(
         Phase.CONTRACT,
-        (*mine, f"DROP TABLE {tomb}", f"DROP FUNCTION {there}()", f"DROP FUNCTION {back}()"),
+        (
+            *drop_triggers(table, on=new),
+            f"DROP TABLE {tomb}",
+            f"DROP FUNCTION {there}()",
+            f"DROP FUNCTION {back}()",
+        ),
         undo=None,
         why=f"drop the copy of {new}; after this there is no way back",
         lock=LockMode.ACCESS_EXCLUSIVE,

@@ -11,6 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zdd_migrate.blocks.carrying import (
+    Carried,
+    Flow,
+    drop_triggers,
+    function_sql,
+    make_triggers,
+    row_for_row,
+    touch,
+)
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
@@ -46,9 +55,8 @@ class TwinTable:
 
 def plan_twin_table(draft: Draft, table: TwinTable) -> None:
     """Triggers and a backfill; at contract the names change, and the first table is dropped."""
-    twin = quote_qname(table.twin)
     forth, back = functions(table)
-    carry = carry_sql(table, forth, table.twin, forgiving=not table.total)
+    carry = carry_sql(table, forth, table.source, table.twin, forgiving=not table.total)
     undo = unmake_triggers(table.source, forth)
     draft.touches.setdefault(table.source)
     draft.needs_release = True
@@ -62,34 +70,26 @@ def plan_twin_table(draft: Draft, table: TwinTable) -> None:
         relation=table.source,
     )
     say_what_a_touch_does(draft, table.source)
-    first = quote_ident(draft.start.tables[table.source].columns[0].name)
-    for c in draft.start.tables[table.source].columns:
-        if c.identity != "always" and c.generated is None:
-            first = quote_ident(c.name)
-            break
-    here = quote_ident(table.source.name)
-    same = " AND ".join(f"x.{quote_ident(k)} = {here}.{quote_ident(k)}" for k in table.key)
-    draft.backfill(
-        table.source,
-        [(first.strip('"'), first)],
-        f"NOT EXISTS (SELECT 1 FROM {twin} x WHERE {same})",
+    touch_every_row(
+        draft,
+        table,
         why=f"touch every row of {table.source}, for the trigger to write {table.twin}; a row that it does "
         "not take (no partition for it, or a constraint) is left to be looked at",
     )
     if not table.total:
         draft.sql(
             Phase.CONTRACT,
-            carry_sql(table, forth, table.twin, forgiving=False),
+            carry_sql(table, forth, table.source, table.twin),
             undo=carry,
             why=f"from now on a row that {table.twin} does not take is refused, as it will be",
         )
-    differing = apart(table)
-    draft.law(f"{table.twin.name} = {table.source.name}, row for row", differing)
-    draft.gate(
+    row_for_row(
+        draft,
+        f"{table.twin.name} = {table.source.name}, row for row",
+        apart(table),
         Phase.CONTRACT,
-        f"SELECT 1 FROM ({differing}) v LIMIT 1",
         message=f"{table.twin} is not yet what {table.source} is, row for row: rows that it does not "
-        f"take (no partition for them, or a constraint). Look at them: {differing}",
+        "take (no partition for them, or a constraint)",
         why=f"{table.twin} takes the name only when it holds every row",
     )
     _swap(draft, table, forth, back)
@@ -170,83 +170,46 @@ def say_what_a_touch_does(draft: Draft, table: QName) -> None:
         )
 
 
+def touch_every_row(draft: Draft, table: TwinTable, *, why: str) -> None:
+    """A backfill that changes nothing: the trigger writes each row that the twin lacks."""
+    here, keys = quote_ident(table.source.name), [quote_ident(k) for k in table.key]
+    same = " AND ".join(f"x.{k} = {here}.{k}" for k in keys)
+    touch(draft, table.source, f"SELECT 1 FROM {quote_qname(table.twin)} x WHERE {same}", why=why)
+
+
 def functions(table: TwinTable) -> tuple[str, str]:
     name = f"{table.source.schema}_{table.source.name}"
     forth, back = (quote_qname(QName(ZDD_SCHEMA, fit(f"{w}_{name}"))) for w in ("carry", "return"))
     return forth, back
 
 
-def _triggers(table: QName) -> tuple[str, str]:
-    rows, all_ = (quote_ident(fit(f"zzz_zdd_carry_{w}{table.name}")) for w in ("", "all_"))
-    return rows, all_
-
-
-def make_triggers(table: QName, function: str) -> tuple[str, ...]:
-    rows, all_ = _triggers(table)
-    name = quote_qname(table)
-    run = f"EXECUTE FUNCTION {function}()"
-    # not ENABLE ALWAYS: where both tables are replicated, the other row comes by itself, and would
-    # come twice; what a load with triggers switched off leaves out, the gate finds
-    return (
-        f"CREATE TRIGGER {rows} AFTER INSERT OR UPDATE OR DELETE ON {name} FOR EACH ROW {run}",
-        f"CREATE TRIGGER {all_} AFTER TRUNCATE ON {name} FOR EACH STATEMENT {run}",
-    )
-
-
-def drop_triggers(table: QName) -> tuple[str, ...]:
-    return tuple(f"DROP TRIGGER IF EXISTS {t} ON {quote_qname(table)}" for t in _triggers(table))
-
-
 def unmake_triggers(table: QName, function: str) -> tuple[str, ...]:
     return (*drop_triggers(table), f"DROP FUNCTION IF EXISTS {function}()")
 
 
-def carry_sql(table: TwinTable, function: str, to: QName, *, forgiving: bool) -> str:
-    """The function that writes into `to` what was written here.
-
-    `forgiving`: a row that `to` does not take is left for the gate to find, so that no code fails
-    by a table that it does not know. The backfill does not end before there is no such row.
-    """
-    target = quote_qname(to)
-    names = [quote_ident(c.name) for c in table.columns]
-    keys = [quote_ident(k) for k in table.key]
-    rest = [c for c in table.columns if c.name not in table.key]
-    there = " AND ".join(f"{k} = OLD.{k}" for k in keys)
-    moved = " OR ".join(f"NEW.{k} IS DISTINCT FROM OLD.{k}" for k in keys)
-    sets = ", ".join(f"{quote_ident(c.name)} = EXCLUDED.{quote_ident(c.name)}" for c in rest)
-    changed = " OR ".join(_differs(c, "x", "EXCLUDED") for c in rest)
-    conflict = f"DO UPDATE SET {sets} WHERE {changed}" if rest else "DO NOTHING"
-    path = dict.fromkeys(("pg_catalog", quote_ident(table.source.schema or "public"), "public"))
-    left = (
-        "EXCEPTION WHEN integrity_constraint_violation THEN\n  RETURN NULL;\n" if forgiving else ""
+def carry_sql(
+    table: TwinTable, function: str, here: QName, to: QName, *, forgiving: bool = False
+) -> str:
+    """The function that writes into `to` what was written `here`. The backfill does not end before
+    there is no row that `to` does not take."""
+    columns = tuple(
+        Carried(c.name, c.type, f"{{row}}.{quote_ident(c.name)}", fixed=c.identity == "always")
+        for c in table.columns
     )
-    return (
-        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
-        f"LANGUAGE plpgsql SET search_path = {', '.join(path)} AS $zdd$\n"
-        "BEGIN\n"
-        f"  IF TG_OP = 'TRUNCATE' THEN\n    IF EXISTS (SELECT 1 FROM {target}) THEN TRUNCATE {target}; "
-        "END IF;\n    RETURN NULL;\n  END IF;\n"
-        "  IF TG_OP = 'DELETE' THEN\n"
-        f"    DELETE FROM {target} WHERE {there};\n"
-        "    RETURN NULL;\n"
-        f"  ELSIF TG_OP = 'UPDATE' AND ({moved}) THEN\n"
-        f"    DELETE FROM {target} WHERE {there};\n"
-        "  END IF;\n"
-        f"  INSERT INTO {target} AS x ({', '.join(names)}) OVERRIDING SYSTEM VALUE\n"
-        f"  VALUES ({', '.join(f'NEW.{n}' for n in names)})\n"
-        f"  ON CONFLICT ({', '.join(keys)}) {conflict};\n"
-        f"  RETURN NULL;\n{left}END\n$zdd$"
-    )
+    flow = Flow(here, table.key, to, columns, table.key)
+    return function_sql(function, [flow], schemas=[table.source.schema], forgiving=forgiving)
 
 
 def _bring(table: TwinTable, function: str, key: tuple[str, ...]) -> str:
     """The function that writes back into the first table, which holds the same rows. Its key, which
     may say more than the new one, goes on holding: a write that breaks it fails."""
-    target = quote_qname(table.tomb)
+    target, here = quote_qname(table.tomb), quote_qname(table.source)
     names = [quote_ident(c.name) for c in table.columns]
-    there = " AND ".join(f"{quote_ident(k)} = OLD.{quote_ident(k)}" for k in key)
+    there = " AND ".join(f"x.{quote_ident(k)} = OLD.{quote_ident(k)}" for k in key)
+    # the row as it is by now: a user's AFTER trigger may have changed it once more
+    now = " AND ".join(f"s.{quote_ident(k)} = NEW.{quote_ident(k)}" for k in table.key)
     sets = ", ".join(
-        f"{quote_ident(c.name)} = NEW.{quote_ident(c.name)}"
+        f"{quote_ident(c.name)} = s.{quote_ident(c.name)}"
         for c in table.columns
         if c.identity != "always"
     )
@@ -258,11 +221,11 @@ def _bring(table: TwinTable, function: str, key: tuple[str, ...]) -> str:
         f"  IF TG_OP = 'TRUNCATE' THEN\n    TRUNCATE {target};\n"
         "  ELSIF TG_OP = 'INSERT' THEN\n"
         f"    INSERT INTO {target} ({', '.join(names)}) OVERRIDING SYSTEM VALUE\n"
-        f"    VALUES ({', '.join(f'NEW.{n}' for n in names)});\n"
+        f"    SELECT {', '.join(f's.{n}' for n in names)} FROM {here} s WHERE {now};\n"
         "  ELSIF TG_OP = 'UPDATE' THEN\n"
-        f"    UPDATE {target} SET {sets} WHERE {there};\n"
+        f"    UPDATE {target} x SET {sets} FROM {here} s WHERE {now} AND {there};\n"
         "  ELSE\n"
-        f"    DELETE FROM {target} WHERE {there};\n"
+        f"    DELETE FROM {target} x WHERE {there};\n"
         "  END IF;\n"
         "  RETURN NULL;\nEND\n$zdd$"
     )
