@@ -90,10 +90,18 @@ class Flow:
         if any(k.fixed for k in self._keys):
             lines.append(f"  {delete}")
         else:
-            sets = ", ".join(f"{quote_ident(k.column)} = {k.of('NEW')}" for k in follow)
+            # all at once: a key alone would have the other table carry old values back
+            sets = ", ".join(
+                f"{quote_ident(c.column)} = {c.of('s')}"
+                for c in self.columns
+                if not c.fixed and "{row}" in c.value
+            )
             lines += [
                 f"  IF TG_OP = 'UPDATE' AND ({moved}) AND EXISTS ({self._now('NEW')}) THEN",
-                f"    UPDATE {target} x SET {sets} WHERE {self.there('OLD')};",
+                (
+                    f"    UPDATE {target} x SET {sets} FROM {quote_qname(self.here)} s "
+                    f"WHERE {self._current('NEW')} AND {self.there('OLD')};"
+                ),
                 "  ELSE",
                 f"    {delete}",
                 "  END IF;",
@@ -108,9 +116,12 @@ class Flow:
 
     def _now(self, row: str, what: str = "1") -> str:
         """A query for the row here that has a row's key now."""
+        return f"SELECT {what} FROM {quote_qname(self.here)} s WHERE {self._current(row)}"
+
+    def _current(self, row: str) -> str:
+        """A condition on `s`: the row here that has a row's key now, if it goes there."""
         same = [f"s.{quote_ident(k)} = {row}.{quote_ident(k)}" for k in self.mine]
-        goes = [self.goes.replace("{row}", "s")] if self.goes else []
-        return f"SELECT {what} FROM {quote_qname(self.here)} s WHERE {' AND '.join([*same, *goes])}"
+        return " AND ".join([*same, *([self.goes.replace("{row}", "s")] if self.goes else [])])
 
     def _put(self, target: str) -> list[str]:
         given = [*self.columns, *self.only_new]

@@ -29,6 +29,7 @@ from zdd_migrate.operations.base import Operation
 from zdd_migrate.operations.data_statement import DataStatement
 from zdd_migrate.operations.drop_column import DropColumn
 from zdd_migrate.operations.drop_table import DropTable
+from zdd_migrate.plan.merging import Merging, merged_tables
 
 
 @dataclass(slots=True)
@@ -59,8 +60,14 @@ def carried_rows(
         moving = _moved(start, final, joined, drops)
         if moving is not None:
             out[id(update)] = moving
+    for one in merged_tables(start, final, operations):
+        first, *others = (insert for insert, _ in one.inserts)
+        out[id(first)] = Carried(_merger(one, final), {id(o) for o in (*others, *one.drops)})
+    covered = {o for carried in out.values() for o in carried.covered}
     for operation in operations:
         if not isinstance(operation, DataStatement) or operation.verb != "insert":
+            continue
+        if id(operation) in covered or id(operation) in out:
             continue
         merging = _merged(start, operation, operations)
         if merging is not None:
@@ -256,6 +263,10 @@ def _lookup(
         lookup = Lookup(source, value, old.type, joined.column, added.type, target, id_.name, name)
         return operation, Carried(_planner(lookup), {id(drop)})
     return None, None
+
+
+def _merger(one: Merging, final: Schema) -> Callable[[Draft], None]:
+    return lambda draft: one.plan(draft, final)
 
 
 def _planner(lookup: Lookup) -> Callable[[Draft], None]:
