@@ -295,12 +295,6 @@ class Copies:
             self.finally_.append(f"ALTER INDEX {built} RENAME TO {quote_ident(index.name.name)}")
             if index.comment is not None:
                 self._comment(f"INDEX {named}", index.comment)
-            if not any(t.type != t.old.type for t in self.twins if self._on(index, t)):
-                # a change of type would have made the index anew, without them
-                self.finally_ += [
-                    f"ALTER INDEX {named} ALTER COLUMN {number} SET STATISTICS {target}"
-                    for number, target in index.statistics
-                ]
         if self.draft.start.clustered.get(self.present) == index.name.name:
             self.finally_.append(
                 f"ALTER TABLE {self.name} CLUSTER ON {quote_ident(index.name.name)}"
