@@ -64,3 +64,14 @@ def test_not_null_is_asked_only_of_what_every_row_has() -> None:
     by_key = "UPDATE t n SET c = m.id FROM o m WHERE m.id = n.o_id"
     assert planned(by_key, required)
     assert not planned(f"{by_key} AND m.active", required)
+
+
+def test_a_bare_name_in_a_query_is_the_other_tables_first() -> None:
+    """`id` is `o.id` there: each row's own `a` is compared with it, not with anything of `t`."""
+    assert not planned("UPDATE t n SET c = (SELECT x FROM o m WHERE m.a = id AND m.b = n.b2)")
+    assert planned("UPDATE t n SET c = (SELECT x FROM o m WHERE m.a = n.id AND m.b = n.b2)")
+
+
+def test_of_two_updates_neither_says_what_a_row_gets() -> None:
+    second = "UPDATE t SET c = 'none' WHERE c IS NULL"
+    assert not planned("UPDATE t n SET c = m.x FROM o m WHERE m.id = n.o_id", second)

@@ -168,3 +168,15 @@ def test_a_procedure_that_does_more_than_write_rows_is_not_called(done: str) -> 
         f"{done}; END $$; CALL p()"
     )
     assert [r.reason.split("()")[0] for r in plan.refusals] == ["CALL runs p"]
+
+
+def test_of_two_updates_none_is_what_every_row_gets() -> None:
+    """Lent as a default, the second's value would stand in every row before the first looks."""
+    plan = plan_of(
+        "ALTER TABLE users ADD COLUMN standing text; "
+        "UPDATE users SET standing = 'old' WHERE age > 40; "
+        "UPDATE users SET standing = 'young' WHERE standing IS NULL"
+    )
+
+    assert "DEFAULT" not in sql(plan, Phase.EXPAND)
+    assert len(plan.steps[Phase.MIGRATE]) == 2

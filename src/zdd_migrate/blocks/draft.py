@@ -112,6 +112,10 @@ class Draft:
     accounted: set[int] = field(default_factory=set)
     #: columns that a trigger fills already
     filled: set[tuple[QName, str]] = field(default_factory=set)
+    #: defaults that the migration itself gives new columns, be it later on
+    given: dict[tuple[QName, str], str] = field(default_factory=dict)
+    #: columns whose own default comes when ours goes
+    settled: set[tuple[QName, str]] = field(default_factory=set)
     #: columns with a default of ours until contract
     lent_defaults: set[tuple[QName, str]] = field(default_factory=set)
     _prelude: list[Step] = field(default_factory=list)
@@ -276,6 +280,12 @@ class Draft:
             if {*re.findall(r"[\w$]+", f"{table.name} {column}")} <= words:
                 return f"{table.name}.{column}"
         return None
+
+    def final_default(self, table: QName, column: str) -> str:
+        """What takes the place of a default of ours at contract: the migration's own, or none."""
+        given = self.given.get((table, column))
+        self.settled.add((table, column))
+        return "DROP DEFAULT" if given is None else f"SET DEFAULT {given}"
 
     def last_use(self, name: str) -> Phase:
         """The last phase in which a step so far names something; expand where none does."""

@@ -67,7 +67,10 @@ def plan_filled(
     unmake: tuple[str, ...] = undo
     if mark is not None:
         draft.lent_defaults.add((table, column))
-        unmake = (f"ALTER TABLE {name} ALTER COLUMN {col} DROP DEFAULT", *undo)
+        unmake = (
+            f"ALTER TABLE {name} ALTER COLUMN {col} {draft.final_default(table, column)}",
+            *undo,
+        )
         draft.note(
             f"until contract {table.name}.{column} follows {expression} wherever a write changes what that "
             f"reads and leaves {table.name}.{column} as it is"

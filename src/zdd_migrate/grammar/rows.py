@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.errors import UnreadError
-from zdd_migrate.grammar.expressions import squeeze
+from zdd_migrate.grammar.expressions import analyse, squeeze
 from zdd_migrate.model.names import QName
 
 
@@ -90,7 +90,8 @@ def read_joined_update(text: str) -> JoinedUpdate | None:
 class LookedUp:
     """`UPDATE target [AS name] SET column = value FROM other [AS other_name] WHERE conditions`, or
     `… SET column = (SELECT value FROM other … WHERE conditions) [WHERE own]`: the conditions are
-    joined by AND, the names what the statement calls the two tables."""
+    joined by AND, the names what the statement calls the two tables. In the second form, `nested`,
+    a bare name is a column of the other table first."""
 
     target: QName
     name: str
@@ -99,6 +100,7 @@ class LookedUp:
     other: QName
     other_name: str
     conditions: tuple[str, ...]
+    nested: bool
     own: str | None = None
 
 
@@ -111,7 +113,8 @@ def read_looked_up(text: str) -> LookedUp | None:
         cursor.expect("SET")
         column = cursor.name()
         cursor.expect("=")
-        if cursor.at("(", "SELECT"):
+        nested = cursor.at("(", "SELECT")
+        if nested:
             inner = Cursor(cursor.group_text())
             inner.expect("SELECT")
             value, other, other_name, conditions = _looked(inner)
@@ -122,7 +125,7 @@ def read_looked_up(text: str) -> LookedUp | None:
             value, other, other_name, conditions = _looked(cursor)
     except UnreadError:
         return None
-    return LookedUp(target, name, column, value, other, other_name, conditions, own)
+    return LookedUp(target, name, column, value, other, other_name, conditions, nested, own)
 
 
 def _looked(cursor: Cursor) -> tuple[str, QName, str, tuple[str, ...]]:
@@ -164,6 +167,11 @@ def equal_sides(condition: str) -> tuple[str, str] | None:
     except UnreadError:
         return None
     return left, right
+
+
+def bare_names(text: str) -> frozenset[str]:
+    """The names in an expression that no table's name stands before."""
+    return analyse(_QUALIFIED.sub("", text)).names
 
 
 def qualified(text: str) -> tuple[str, str] | None:
@@ -211,3 +219,36 @@ def read_all_rows(text: str) -> AllRows | None:
     except UnreadError:
         return None
     return AllRows(target, columns, expressions, source, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class InsertedRows:
+    """`INSERT INTO target (columns) VALUES (…), (…)`: the rows as they are written."""
+
+    target: QName
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def read_inserted_rows(text: str) -> InsertedRows | None:
+    """Take an INSERT of rows that are written out apart; None for any other."""
+    try:
+        cursor = Cursor(text)
+        cursor.expect("INSERT", "INTO")
+        target = cursor.qname()
+        columns = cursor.names()
+        cursor.expect("VALUES")
+        rows = cursor.list_of(lambda: _row(cursor))
+        cursor.expect_done()
+    except UnreadError:
+        return None
+    if any(len(row) != len(columns) for row in rows):
+        return None
+    return InsertedRows(target, columns, rows)
+
+
+def _row(cursor: Cursor) -> tuple[str, ...]:
+    cursor.expect("(")
+    values = cursor.list_of(lambda: squeeze(cursor.until()))
+    cursor.expect(")")
+    return values

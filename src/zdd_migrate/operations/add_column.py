@@ -266,7 +266,7 @@ class AddColumn(Operation):
         draft.needs_release = True
         draft.sql(
             Phase.CONTRACT,
-            f"ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT",
+            f"ALTER TABLE {name} ALTER COLUMN {column} {draft.final_default(relation, self.column)}",
             undo=default,
             why=f"old code, which leaves {self.column} out, is gone",
             lock=LockMode.ACCESS_EXCLUSIVE,
@@ -383,9 +383,10 @@ class AddColumn(Operation):
             lock=LockMode.ACCESS_EXCLUSIVE,
             relation=relation,
         )
+        draft.lent_defaults.add((relation, self.column))
         draft.sql(
             Phase.CONTRACT,
-            f"ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT",
+            f"ALTER TABLE {name} ALTER COLUMN {column} {draft.final_default(relation, self.column)}",
             undo=f"ALTER TABLE {name} ALTER COLUMN {column} SET DEFAULT {answer}",
             why=f"new code gives {self.column} by itself",
             lock=LockMode.ACCESS_EXCLUSIVE,

@@ -82,6 +82,8 @@ class DataStatement(Operation):
 
     def plan(self, draft: Draft) -> None:
         """A simple UPDATE becomes a batched backfill; anything else runs as it is, in migrate."""
+        from zdd_migrate.blocks.inserted import take_back
+
         if self.verb == "select":
             if self.calls and (parent := _partitioned_by_call(self, draft)) is not None:
                 why = f"its function makes partitions of the new table {parent}, and nothing else"
@@ -114,13 +116,20 @@ class DataStatement(Operation):
             )
             draft.note(f"what the UPDATE of {relation} overwrites is not kept for the way back")
             return
+        back = take_back(draft, relation, self.text) if self.verb == "insert" else []
         draft.as_written(
             Phase.MIGRATE,
-            undo=(),
+            undo=back,
             why="the migration's own data statement, as it is",
             lock=LockMode.ROW_EXCLUSIVE,
             relation=relation,
         )
+        if back:
+            draft.note(
+                f"undo takes the rows that the INSERT writes to {relation} back, except those that "
+                "somebody has changed since"
+            )
+            return
         draft.note(
             f"the {self.verb.upper()} on {relation} is not taken back by undo: its rows stay as it "
             "leaves them"
@@ -179,11 +188,16 @@ class DataStatement(Operation):
         if start is None or now is None:
             return True
         added = {c.name for c in now.columns} - {c.name for c in start.columns}
-        written = {plain_name(column) for column, _ in self.assignments}
-        words = written or set(re.findall(r"\w+", self.text.lower())) | set(
-            re.findall(r'"([^"]+)"', self.text)
-        )
-        return bool(added & words)
+        return bool(added & self.written)
+
+    @property
+    def written(self) -> set[str]:
+        """The columns that an UPDATE or MERGE writes; all its words where they are not told apart."""
+        if self.verb not in ("update", "merge"):
+            return set()
+        return {plain_name(column) for column, _ in self.assignments} or set(
+            re.findall(r"\w+", self.text.lower())
+        ) | set(re.findall(r'"([^"]+)"', self.text))
 
     def _read_from(self, draft: Draft) -> list[QName]:
         """Tables that were there before, and hold the values this writes."""
@@ -194,9 +208,8 @@ class DataStatement(Operation):
 
     def _repeatable(self, draft: Draft) -> bool:
         """Whether writing a row twice is the same as once, as batches that are resumed need it."""
-        written = {plain_name(column) for column, _ in self.assignments}
         return bool(self.assignments) and not any(
-            analyse(text).names & written or volatility(text, draft.schema)[0] == "volatile"
+            analyse(text).names & self.written or volatility(text, draft.schema)[0] == "volatile"
             for _, text in self.assignments
         )
 

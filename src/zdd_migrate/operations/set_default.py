@@ -78,8 +78,9 @@ class SetDefault(Operation):
             draft.note(f"the default of {relation}.{self.column} comes with its type, at contract")
             return
         lent = (relation, self.column) in draft.lent_defaults
-        if lent and self.default is None:
-            return  # it goes at contract by itself
+        settled = (relation, self.column) in draft.settled
+        if lent and (self.default is None or settled):
+            return  # ours goes at contract by itself, or gives way to what is there in the end
         needed = self.default is None and known.not_null and known.default is not None
         draft.restricts_old = draft.restricts_old or needed
         head = (

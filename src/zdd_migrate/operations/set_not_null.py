@@ -113,6 +113,8 @@ def _unknown_to_old_code(draft: Draft, relation: QName, column: Column | None) -
     if start is None or column is None or start.column(column.name) is not None:
         return False
     synced = {side.column for sync in draft.syncs.get(relation, ()) for side in sync.new}
+    if (relation, column.name) in draft.given:
+        return False  # the migration says itself what an INSERT gives that leaves it out
     if column.name in synced or draft.copied(relation, [column.name]):
         return False  # a trigger gives it what old code writes under other names
     return column.default is None and column.generated is None and column.identity is None

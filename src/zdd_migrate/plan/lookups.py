@@ -11,7 +11,14 @@ import re
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.quoting import folded, quote_ident, quote_qname
 from zdd_migrate.grammar.expressions import analyse, volatility
-from zdd_migrate.grammar.rows import LookedUp, equal_sides, plain_name, qualified, read_looked_up
+from zdd_migrate.grammar.rows import (
+    LookedUp,
+    bare_names,
+    equal_sides,
+    plain_name,
+    qualified,
+    read_looked_up,
+)
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.operations.data_statement import DataStatement
@@ -35,7 +42,8 @@ def fills_looked_up(
     if (
         not _one_row(draft.start, found, mine, theirs, conditions)
         or not _stays(final, other, theirs, text)
-        or re.search(rf"{_own_column(found)}", text)
+        or re.search(_own_column(found), text)
+        or (found.column in bare_names(text) and theirs.column(found.column) is None)
         or volatility(f"({text})", draft.start)[0] == "volatile"
         or _left_empty(final, found, theirs, conditions)
     ):
@@ -87,8 +95,9 @@ def _keys(found: LookedUp, mine: Table, theirs: Table, conditions: list[str]) ->
         for one, value in _both_ways(equal_sides(condition)):
             column = _column_of(one, found.other_name, theirs, mine)
             read = analyse(value)
+            bare = bare_names(value) & _columns(theirs)
             foreign = {found.other_name} & read.qualifiers or (
-                read.names & _columns(theirs) - _columns(mine)
+                bare if found.nested else bare - _columns(mine)
             )
             if column is not None and read.understood and not read.has_subquery and not foreign:
                 keys[column] = value
@@ -131,7 +140,11 @@ def _left_empty(final: Schema, found: LookedUp, theirs: Table, conditions: list[
 
 def _value(table: QName, other: QName, found: LookedUp, conditions: list[str]) -> str:
     """The look-up as a value of one row, which stands beside it under its table's name."""
-    row = f"{quote_qname(other)} AS {quote_ident(found.other_name)}"
-    if found.name != table.name:
-        row = f"(SELECT {quote_ident(table.name)}.*) AS {quote_ident(found.name)}, {row}"
-    return f"(SELECT {found.value} FROM {row} WHERE {' AND '.join(conditions)})"
+    theirs = f"{quote_qname(other)} AS {quote_ident(found.other_name)}"
+    where = " AND ".join(conditions)
+    if found.name == table.name:
+        return f"(SELECT {found.value} FROM {theirs} WHERE {where})"
+    row = f"(SELECT {quote_ident(table.name)}.*) AS {quote_ident(found.name)}"
+    if found.nested:
+        return f"(SELECT (SELECT {found.value} FROM {theirs} WHERE {where}) FROM {row})"
+    return f"(SELECT {found.value} FROM {row}, {theirs} WHERE {where})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
@@ -61,9 +62,10 @@ def make_plan(
         schema=schema.copy(), start=schema, pg=pg, answers=given, via=via, dual_write=dual_write
     )
     statements = [(m, s) for m in migrations for s in m.statements]
-    heard = hear(draft, [s for _, s in statements])
     final = draft.start.copy()
     replay([s for _, s in statements], final)
+    draft.given = _given_defaults(draft.start, final)
+    heard = hear(draft, [s for _, s in statements], final)
     carried = carried_rows(draft.start, final, [s for _, s in statements])
     told = heard.skipped | carried.keys()
     used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], told, final)
@@ -133,6 +135,19 @@ def make_plan(
         search_path=tuple(draft.search_path),
         dual_writes=tuple(draft.dual_writes),
     )
+
+
+def _given_defaults(start: Schema, final: Schema) -> dict[tuple[QName, str], str]:
+    """What new columns of old tables get in the end where an INSERT leaves them out."""
+    return {
+        (name, column.name): column.default
+        for name, table in final.tables.items()
+        for column in table.columns
+        if column.default is not None
+        and column.default.strip().upper() != "NULL"
+        and name in start.tables
+        and start.tables[name].column(column.name) is None
+    }
 
 
 def _kinds(start: Schema, statements: Sequence[Statement]) -> dict[QName, list[str]]:
@@ -247,12 +262,14 @@ def _infer_from_updates(
     """
     added: set[tuple[QName, str]] = set()
     used: set[int] = set()
+    several = _written_again(draft, statements)
     for statement in statements:
         for operation in statement.operations:
             if operation.kind == "add_column" and operation.relation is not None:
                 definition = getattr(operation, "definition", None)
                 if definition is not None and definition.default is None:
                     added.add((draft.start.resolve(operation.relation), definition.name))
+                added -= several
             if id(operation) in heard:
                 continue
             if isinstance(operation, DataStatement) and (
@@ -261,6 +278,18 @@ def _infer_from_updates(
             ):
                 used.add(id(operation))
     return used
+
+
+def _written_again(draft: Draft, statements: Sequence[Statement]) -> set[tuple[QName, str]]:
+    """Columns that more than one UPDATE writes: none of them says by itself what rows get."""
+    written = Counter(
+        (draft.start.resolve(operation.relation), column)
+        for statement in statements
+        for operation in statement.operations
+        if isinstance(operation, DataStatement) and operation.relation is not None
+        for column in operation.written
+    )
+    return {column for column, times in written.items() if times > 1}
 
 
 def _fills_added(draft: Draft, operation: DataStatement, added: set[tuple[QName, str]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -14,7 +15,7 @@ from zdd_migrate.grammar.expressions import analyse
 from zdd_migrate.grammar.rows import read_looked_up
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.names import QName
-from zdd_migrate.model.schema import Table
+from zdd_migrate.model.schema import Schema, Table
 from zdd_migrate.model.statement import Statement
 from zdd_migrate.operations.add_column import AddColumn
 from zdd_migrate.operations.add_constraint import AddConstraint
@@ -32,6 +33,8 @@ from zdd_migrate.operations.validate_constraint import ValidateConstraint
 
 #: from this likeness of names on, a dropped and an added column of one type look like a rename
 _ALIKE = 0.6
+#: operations after which a table is there under another name
+_MOVES = ("rename_table", "move_table", "switch_table", "rename_object", "set_schema")
 
 
 @dataclass(slots=True)
@@ -55,14 +58,17 @@ class _Changes:
     ups: dict[str, str] = field(default_factory=dict)
     updates: dict[str, DataStatement] = field(default_factory=dict)
     required: set[str] = field(default_factory=set)
+    #: how many UPDATEs write a column
+    written: Counter[str] = field(default_factory=Counter)
     #: filled from another table: nothing of this one under a new name
     looked_up: set[str] = field(default_factory=set)
 
 
-def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
-    """Listen to the whole migration."""
+def hear(draft: Draft, statements: Sequence[Statement], final: Schema) -> Heard:
+    """Listen to the whole migration; `final` is the schema after it."""
     scaffolding = _scaffolding(draft, statements) | _operators_in_passing(draft, statements)
     heard = Heard(_superseded(draft, statements) | scaffolding, scaffolding)
+    moved = any(operation.kind in _MOVES for operation in _operations(statements))
     for name, changes in _changes(draft, statements).items():
         table = draft.start.tables.get(name)
         if table is None:
@@ -71,7 +77,7 @@ def hear(draft: Draft, statements: Sequence[Statement]) -> Heard:
             up = draft.answer("up", name, column)
             if up is not None and not (added.definition.not_null and not analyse(up).names):
                 changes.ups[column] = up  # what is said goes before what the UPDATE does
-        heard.skipped |= _ask_renames(draft, table, changes)
+        heard.skipped |= _ask_renames(draft, table, changes, final, moved=moved)
         for group in _groups(table, changes):
             _reshape(heard, draft, table, changes, group)
     return heard
@@ -184,8 +190,12 @@ def _changes(draft: Draft, statements: Sequence[Statement]) -> dict[QName, _Chan
             of.required.add(operation.column)
         elif isinstance(operation, DataStatement):
             _hear_update(of, operation)
+            of.written.update(operation.written)
             if operation.verb == "update" and (found := read_looked_up(operation.text)) is not None:
                 of.looked_up.add(found.column)
+    for of in out.values():
+        for column in [c for c in of.ups if of.written[c] > 1]:
+            del of.ups[column], of.updates[column]  # each says a part of what rows get
     return out
 
 
@@ -256,7 +266,9 @@ def _reshape(heard: Heard, draft: Draft, table: Table, changes: _Changes, group:
     heard.skipped |= {id(changes.dropped[c.name]) for c in dropped}
 
 
-def _ask_renames(draft: Draft, table: Table, changes: _Changes) -> set[int]:
+def _ask_renames(
+    draft: Draft, table: Table, changes: _Changes, final: Schema, *, moved: bool
+) -> set[int]:
     """A column goes and one of the same type and a like name comes: is it the same one?
 
     Identities of the operations that wait for the answer: nothing else is asked about them.
@@ -275,6 +287,7 @@ def _ask_renames(draft: Draft, table: Table, changes: _Changes) -> set[int]:
             and column.name not in read
             and normalise_type(column.type) == new_type
             and _alike(column.name, name)
+            and not _refer_apart(draft.start, final, table, column.name, name, moved=moved)
         ]
         if len(like) != 1:
             continue
@@ -288,6 +301,27 @@ def _ask_renames(draft: Draft, table: Table, changes: _Changes) -> set[int]:
         )
         waiting |= {id(added), id(changes.dropped[old.name])}
     return waiting
+
+
+def _refer_apart(
+    start: Schema, final: Schema, table: Table, old: str, new: str, *, moved: bool
+) -> bool:
+    """Whether foreign keys tie the old column to one table and the new one to another.
+
+    No value of the one is a value of the other then. A table under a new name would be the same
+    table; `moved` is whether the migration gives any table one.
+    """
+    now = final.tables.get(table.name)
+    was_to, is_to = (
+        {c.ref_table for c in of.constraints if c.kind == "foreign_key" and c.columns == (column,)}
+        for of, column in ((table, old), (now or table, new))
+    )
+    if len(was_to) != 1 or len(is_to) != 1:
+        return False
+    before, after = was_to.pop(), is_to.pop()
+    if before is None or after is None or before == after:
+        return False
+    return not moved or before in final.tables or after in start.tables
 
 
 def _alike(old: str, new: str) -> bool:
