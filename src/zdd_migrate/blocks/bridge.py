@@ -49,7 +49,7 @@ def still_connected(called: QName) -> str:
     which the server does not say when they began, may."""
     ours = ", ".join(quote_literal(name).strip() for name in _OURS)
     return (
-        "SELECT pid, usename, application_name, backend_start FROM pg_stat_activity "
+        "SELECT pid, usename, application_name, backend_start::text FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND coalesce(backend_type, 'client backend') = 'client backend' "
         f"AND coalesce(application_name, '') NOT IN ({ours}) "
