@@ -302,9 +302,15 @@ def _shape(
             if _variable(table.column(column)):
                 vary[column] = None
     for exclusion in (*exclusions(table), *(exclusions(later) if later is not None else ())):
-        apart = next((c for c in exclusion if _apart(table.column(c[0]), c[1])), None)
-        if apart is not None:
-            vary[apart[0]] = None
+        if any(operator == "=" and column in automatic for column, operator in exclusion):
+            continue
+        able = [
+            column
+            for column, operator in exclusion
+            if column not in references and _apart(table.column(column), operator)
+        ]
+        if able:
+            vary[able[0]] = None
         else:
             insertable = False
     key = table.primary_key.columns if table.primary_key else (uniques[0] if uniques else ())
