@@ -121,7 +121,7 @@ def test_a_killed_run_leaves_nothing_behind(plan: Path, tmp_path: Path, scratch:
     running.send_signal(signal.SIGKILL)
     running.wait()
 
-    _until(lambda: not _processes(str(scratch)), 30)
+    _until(lambda: not _processes(str(scratch)), 120)
     left = [p.name for p in scratch.iterdir() if p.name.startswith("zdd-pg-")]
     assert left == []
 
