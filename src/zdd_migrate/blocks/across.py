@@ -36,16 +36,6 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
     """Triggers on both tables, a backfill, and at contract the columns out of use, then dropped."""
     if refuse_dual(draft, f"{extract.source} and {extract.target}"):
         return
-    source = draft.sql_name(extract.source)
-    there, back = _functions(extract)
-    tombs = {column: own("old", column) for column, _, _ in extract.moved}
-    make = _triggers(extract, there, back)
-    unmake = [
-        *(f"DROP TRIGGER IF EXISTS {_trigger(extract, what)} ON {source}" for what in _ON_SOURCE),
-        f"DROP TRIGGER IF EXISTS {_trigger(extract, 'back')} ON {quote_qname(extract.target)}",
-        f"DROP FUNCTION IF EXISTS {there}()",
-        f"DROP FUNCTION IF EXISTS {back}()",
-    ]
     draft.breaks_old = True
     draft.needs_release = True
     draft.note(
@@ -53,20 +43,49 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         "unless new code wrote one in the same transaction: new code writes both in one, or with "
         "ON CONFLICT, until contract"
     )
+    _begin(draft, extract)
+    _fill(draft, extract)
+    there, _ = _functions(extract)
+    draft.sql(
+        Phase.SWITCH,
+        _forward(extract, there, {}, touched=False),
+        undo=_forward(extract, there, {}, touched=True),
+        why=f"from now on only changed values are carried over to {extract.target.name}",
+    )
+    _end(draft, extract)
+
+
+def _begin(draft: Draft, extract: Extract) -> None:
+    there, back = _functions(extract)
     draft.sql(
         Phase.EXPAND,
         (
             f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}",
             _forward(extract, there, {}, touched=True),
             _backward(extract, back, {}),
-            *make,
+            *_triggers(extract, there, back),
         ),
         # the new table goes in the same instant: its foreign key would keep old code from deleting
-        undo=(*unmake, f"DROP TABLE IF EXISTS {quote_qname(extract.target)}"),
+        undo=(*_unmake(draft, extract), f"DROP TABLE IF EXISTS {quote_qname(extract.target)}"),
         why=f"keep {extract.source.name} and {extract.target.name} in step, whoever writes",
         lock=LockMode.SHARE_ROW_EXCLUSIVE,
         relation=extract.source,
     )
+
+
+def _unmake(draft: Draft, extract: Extract) -> list[str]:
+    source, (there, back) = draft.sql_name(extract.source), _functions(extract)
+    return [
+        *(f"DROP TRIGGER IF EXISTS {_trigger(extract, what)} ON {source}" for what in _ON_SOURCE),
+        f"DROP TRIGGER IF EXISTS {_trigger(extract, 'back')} ON {quote_qname(extract.target)}",
+        f"DROP FUNCTION IF EXISTS {there}()",
+        f"DROP FUNCTION IF EXISTS {back}()",
+    ]
+
+
+def _fill(draft: Draft, extract: Extract) -> None:
+    """Every row touched, for the trigger to write its row; and what then holds."""
+    source, target = draft.sql_name(extract.source), quote_qname(extract.target)
     first = extract.key[0][0]
     given = " OR ".join(f"{quote_ident(c)} IS NOT NULL" for c, _, _ in extract.moved)
     name = quote_ident(extract.source.name)
@@ -74,35 +93,37 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
     draft.backfill(
         extract.source,
         [(first, quote_ident(first))],
-        f"({given}) AND NOT EXISTS (SELECT 1 FROM {quote_qname(extract.target)} x WHERE {joined})",
+        f"({given}) AND NOT EXISTS (SELECT 1 FROM {target} x WHERE {joined})",
         why=f"touch every row of {extract.source.name}, for the trigger to write {extract.target.name}",
     )
-    draft.sql(
-        Phase.SWITCH,
-        _forward(extract, there, {}, touched=False),
-        undo=_forward(extract, there, {}, touched=True),
-        why=f"from now on only changed values are carried over to {extract.target.name}",
-    )
+    on = " AND ".join(f"x.{quote_ident(t)} = s.{quote_ident(k)}" for k, t in extract.key)
+    for column, other, type_ in extract.moved:
+        differing = differs(f"x.{quote_ident(other)}", f"s.{quote_ident(column)}", type_)
+        draft.law(
+            f"{extract.target.name}.{other} = {extract.source.name}.{column}",
+            f"SELECT s.* FROM {source} s JOIN {target} x ON {on} WHERE {differing}",
+        )
+
+
+def _end(draft: Draft, extract: Extract) -> None:
+    """The columns out of use, while the triggers still keep them in step; then they go."""
+    source, (there, back) = draft.sql_name(extract.source), _functions(extract)
+    tombs = {column: own("old", column) for column, _, _ in extract.moved}
+    rename = f"ALTER TABLE {source} RENAME COLUMN"
+    pairs = [(quote_ident(c), quote_ident(t)) for c, t in tombs.items()]
     # nobody may be inside the other table's trigger while the columns change names
     alone = f"LOCK TABLE {quote_qname(extract.target)}, {source} IN ACCESS EXCLUSIVE MODE"
-    renames = [
-        f"ALTER TABLE {source} RENAME COLUMN {quote_ident(c)} TO {quote_ident(t)}"
-        for c, t in tombs.items()
-    ]
     draft.sql(
         Phase.CONTRACT,
         (
             alone,
-            *renames,
+            *(f"{rename} {column} TO {tomb}" for column, tomb in pairs),
             _forward(extract, there, tombs, touched=False),
             _backward(extract, back, tombs),
         ),
         undo=(
             alone,
-            *(
-                f"ALTER TABLE {source} RENAME COLUMN {quote_ident(t)} TO {quote_ident(c)}"
-                for c, t in reversed(tombs.items())
-            ),
+            *(f"{rename} {tomb} TO {column}" for column, tomb in reversed(pairs)),
             _forward(extract, there, {}, touched=False),
             _backward(extract, back, {}),
         ),
@@ -111,23 +132,15 @@ def plan_extract(draft: Draft, extract: Extract) -> None:
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=extract.source,
     )
-    drops = ", ".join(f"DROP COLUMN {quote_ident(t)}" for t in tombs.values())
+    drops = ", ".join(f"DROP COLUMN {tomb}" for _, tomb in pairs)
     draft.sql(
         Phase.CONTRACT,
-        (*unmake, f"ALTER TABLE {source} {drops}"),
+        (*_unmake(draft, extract), f"ALTER TABLE {source} {drops}"),
         undo=None,
         why=f"drop {', '.join(tombs)} of {extract.source.name}; after this there is no way back",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=extract.source,
     )
-    for column, other, type_ in extract.moved:
-        differing = differs(f"x.{quote_ident(other)}", f"s.{quote_ident(column)}", type_)
-        on = " AND ".join(f"x.{quote_ident(t)} = s.{quote_ident(k)}" for k, t in extract.key)
-        draft.law(
-            f"{extract.target.name}.{other} = {extract.source.name}.{column}",
-            f"SELECT s.* FROM {source} s JOIN {quote_qname(extract.target)} x ON {on} "
-            f"WHERE {differing}",
-        )
 
 
 _ON_SOURCE = ("insert", "update", "delete")
@@ -207,23 +220,30 @@ def _forward(extract: Extract, function: str, tombs: dict[str, str], *, touched:
 
 def _backward(extract: Extract, function: str, tombs: dict[str, str]) -> str:
     """The target's trigger: what new code writes there, old code finds in its columns."""
-    source = quote_qname(extract.source)
-    mine = [(tombs.get(c, c), t, type_) for c, t, type_ in extract.moved]
-    row = " AND ".join(f"{quote_ident(s)} = {{}}.{quote_ident(t)}" for s, t in extract.key)
-    sets = ", ".join(f"{quote_ident(c)} = NEW.{quote_ident(t)}" for c, t, _ in mine)
-    differing = " OR ".join(
-        differs(quote_ident(c), f"NEW.{quote_ident(t)}", type_) for c, t, type_ in mine
-    )
-    nothing = ", ".join(f"{quote_ident(c)} = NULL" for c, _, _ in mine)
-    some = " OR ".join(f"{quote_ident(c)} IS NOT NULL" for c, _, _ in mine)
+    source, target = quote_qname(extract.source), quote_qname(extract.target)
+    mine = [(quote_ident(tombs.get(c, c)), quote_ident(t), type_) for c, t, type_ in extract.moved]
+    keys = [(quote_ident(s), quote_ident(t)) for s, t in extract.key]
+
+    def now(row: str) -> str:
+        return " AND ".join(f"x.{t} = {row}.{t}" for _, t in keys)
+
+    gone = " AND ".join(f"s.{s} = OLD.{t}" for s, t in keys)
+    same = " AND ".join(f"s.{s} = x.{t}" for s, t in keys)
+    # the row as it is by now: a user's AFTER trigger may have written it once more
+    sets = ", ".join(f"{c} = x.{t}" for c, t, _ in mine)
+    differing = " OR ".join(differs(f"s.{c}", f"x.{t}", type_) for c, t, type_ in mine)
+    nothing = ", ".join(f"{c} = NULL" for c, _, _ in mine)
+    some = " OR ".join(f"s.{c} IS NOT NULL" for c, _, _ in mine)
     return (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
         f"LANGUAGE plpgsql SET search_path = {_path(extract.source)} AS $zdd$\n"
         "BEGIN\n"
         "  IF TG_OP = 'DELETE' THEN\n"
-        f"    UPDATE {source} SET {nothing} WHERE {row.format('OLD')} AND ({some});\n"
+        f"    UPDATE {source} s SET {nothing} WHERE {gone} AND ({some})\n"
+        f"    AND NOT EXISTS (SELECT 1 FROM {target} x WHERE {now('OLD')});\n"
         "  ELSE\n"
-        f"    UPDATE {source} SET {sets} WHERE {row.format('NEW')} AND ({differing});\n"
+        f"    UPDATE {source} s SET {sets} FROM {target} x WHERE {now('NEW')} AND {same} "
+        f"AND ({differing});\n"
         "  END IF;\n"
         "  RETURN NULL;\nEND\n$zdd$"
     )

@@ -36,32 +36,40 @@ def plan_moved_column(draft: Draft, moved: MovedColumn) -> None:
     """Triggers on both tables, a backfill, and at contract the column out of use, then dropped."""
     if refuse_dual(draft, f"{moved.source}.{moved.column} and {moved.target}.{moved.to}"):
         return
-    source, target = quote_qname(moved.source), quote_qname(moved.target)
-    forth, back = _names(moved)
-    tomb = own("old", moved.column)
     draft.breaks_old = draft.needs_release = True
     for table in (moved.source, moved.target):
         draft.touches.setdefault(table)
-    unmake = (
-        *(f"DROP TRIGGER IF EXISTS {t} ON {source}" for t in _triggers(moved.target)),
-        *(f"DROP TRIGGER IF EXISTS {t} ON {target}" for t in _triggers(moved.source)),
-        f"DROP FUNCTION IF EXISTS {forth}()",
-        f"DROP FUNCTION IF EXISTS {back}()",
-    )
-    begin = (_forth(moved, moved.column, gone=True), _back(moved, moved.column))
     draft.sql(
         Phase.EXPAND,
-        (f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}", *begin, *_make(moved)),
-        undo=unmake,
+        (
+            f"CREATE SCHEMA IF NOT EXISTS {ZDD_SCHEMA}",
+            _forth(moved, moved.column, gone=True),
+            _back(moved, moved.column),
+            *_make(moved),
+        ),
+        undo=_unmake(moved),
         why=f"keep {moved.source}.{moved.column} and {moved.target}.{moved.to} in step, whoever writes",
         lock=LockMode.SHARE_ROW_EXCLUSIVE,
         relation=moved.source,
     )
-    name, near, far = (
-        quote_ident(moved.source.name),
-        quote_ident(moved.near),
-        quote_ident(moved.far),
+    _fill(draft, moved)
+    draft.sql(
+        Phase.SWITCH,
+        _forth(moved, moved.column, gone=False),
+        undo=_forth(moved, moved.column, gone=True),
+        why=f"from now on {moved.target}.{moved.to} stays when the row of {moved.source} goes",
     )
+    _end(draft, moved)
+    draft.note(
+        f"what new code writes to {moved.target}.{moved.to} of a row that no row of {moved.source} "
+        "belongs to, old code cannot see"
+    )
+
+
+def _fill(draft: Draft, moved: MovedColumn) -> None:
+    """Every row touched, for the trigger to write the value; and what then holds."""
+    source, target = quote_qname(moved.source), quote_qname(moved.target)
+    name, near, far = (quote_ident(n) for n in (moved.source.name, moved.near, moved.far))
     differing = differs(
         f"x.{quote_ident(moved.to)}", f"{name}.{quote_ident(moved.column)}", moved.type
     )
@@ -76,30 +84,28 @@ def plan_moved_column(draft: Draft, moved: MovedColumn) -> None:
         f"SELECT {name}.* FROM {source} AS {name} JOIN {target} x ON x.{far} = {name}.{near} "
         f"WHERE {differing}",
     )
-    stays = _forth(moved, moved.column, gone=False)
-    draft.sql(
-        Phase.SWITCH,
-        stays,
-        undo=begin[0],
-        why=f"from now on {moved.target}.{moved.to} stays when the row of {moved.source} goes",
-    )
+
+
+def _end(draft: Draft, moved: MovedColumn) -> None:
+    """The column out of use, while the triggers still keep it in step; then it goes."""
+    source, target = quote_qname(moved.source), quote_qname(moved.target)
+    tomb = own("old", moved.column)
     # nobody may be inside the other table's trigger while the column changes its name
     alone = f"LOCK TABLE {source}, {target} IN ACCESS EXCLUSIVE MODE"
     there, here = quote_ident(moved.column), quote_ident(tomb)
+
+    def renamed(was: str, now: str, column: str) -> tuple[str, ...]:
+        return (
+            alone,
+            f"ALTER TABLE {source} RENAME COLUMN {was} TO {now}",
+            _forth(moved, column, gone=False),
+            _back(moved, column),
+        )
+
     draft.sql(
         Phase.CONTRACT,
-        (
-            alone,
-            f"ALTER TABLE {source} RENAME COLUMN {there} TO {here}",
-            _forth(moved, tomb, gone=False),
-            _back(moved, tomb),
-        ),
-        undo=(
-            alone,
-            f"ALTER TABLE {source} RENAME COLUMN {here} TO {there}",
-            stays,
-            begin[1],
-        ),
+        renamed(there, here, tomb),
+        undo=renamed(here, there, moved.column),
         why=f"take {moved.column} of {moved.source} out of use; the triggers still keep both in step, "
         "so this can be undone at once",
         lock=LockMode.ACCESS_EXCLUSIVE,
@@ -107,15 +113,25 @@ def plan_moved_column(draft: Draft, moved: MovedColumn) -> None:
     )
     draft.sql(
         Phase.CONTRACT,
-        (*unmake, f"ALTER TABLE {source} DROP COLUMN {here}"),
+        (*_unmake(moved), f"ALTER TABLE {source} DROP COLUMN {here}"),
         undo=None,
         why=f"drop {moved.column} of {moved.source}; after this there is no way back",
         lock=LockMode.ACCESS_EXCLUSIVE,
         relation=moved.source,
     )
-    draft.note(
-        f"what new code writes to {moved.target}.{moved.to} of a row that no row of {moved.source} "
-        "belongs to, old code cannot see"
+
+
+def _unmake(moved: MovedColumn) -> tuple[str, ...]:
+    source, target, (forth, back) = (
+        quote_qname(moved.source),
+        quote_qname(moved.target),
+        _names(moved),
+    )
+    return (
+        *(f"DROP TRIGGER IF EXISTS {t} ON {source}" for t in _triggers(moved.target)),
+        *(f"DROP TRIGGER IF EXISTS {t} ON {target}" for t in _triggers(moved.source)),
+        f"DROP FUNCTION IF EXISTS {forth}()",
+        f"DROP FUNCTION IF EXISTS {back}()",
     )
 
 
@@ -165,12 +181,17 @@ def _function(moved: MovedColumn, name: str, body: list[str]) -> str:
 def _forth(moved: MovedColumn, column: str, *, gone: bool) -> str:
     """The source's trigger. `gone`: a value goes with the row that it came from, as it does as long
     as old code alone is there; later it is the target's own."""
-    target, to, far = quote_qname(moved.target), quote_ident(moved.to), quote_ident(moved.far)
+    source, target = quote_qname(moved.source), quote_qname(moved.target)
+    to, far = quote_ident(moved.to), quote_ident(moved.far)
     col, near = quote_ident(column), quote_ident(moved.near)
-    empty = f"UPDATE {target} SET {to} = NULL WHERE {far} = OLD.{near} AND {to} IS NOT NULL;"
+    empty = (
+        f"UPDATE {target} x SET {to} = NULL WHERE x.{far} = OLD.{near} AND x.{to} IS NOT NULL "
+        f"AND NOT EXISTS (SELECT 1 FROM {source} s WHERE s.{near} = OLD.{near});"
+    )
+    # the value as it is by now: a user's AFTER trigger may have written it once more
     given = (
-        f"UPDATE {target} SET {to} = NEW.{col} WHERE {far} = NEW.{near} "
-        f"AND {differs(to, f'NEW.{col}', moved.type)};"
+        f"UPDATE {target} x SET {to} = s.{col} FROM {source} s WHERE s.{near} = NEW.{near} "
+        f"AND x.{far} = s.{near} AND {differs(f'x.{to}', f's.{col}', moved.type)};"
     )
     moved_on = f"NEW.{near} IS DISTINCT FROM OLD.{near}"
     changed = differs(f"NEW.{col}", f"OLD.{col}", moved.type)
@@ -205,12 +226,13 @@ def _forth(moved: MovedColumn, column: str, *, gone: bool) -> str:
 
 def _back(moved: MovedColumn, column: str) -> str:
     """The target's trigger: what new code writes there, old code finds in its column."""
-    source, col, near = quote_qname(moved.source), quote_ident(column), quote_ident(moved.near)
+    source, target = quote_qname(moved.source), quote_qname(moved.target)
+    col, near = quote_ident(column), quote_ident(moved.near)
     to, far = quote_ident(moved.to), quote_ident(moved.far)
     changed = differs(f"NEW.{to}", f"OLD.{to}", moved.type)
     give = (
-        f"UPDATE {source} SET {col} = NEW.{to} WHERE {near} = NEW.{far} "
-        f"AND {differs(col, f'NEW.{to}', moved.type)};"
+        f"UPDATE {source} s SET {col} = x.{to} FROM {target} x WHERE x.{far} = NEW.{far} "
+        f"AND s.{near} = x.{far} AND {differs(f's.{col}', f'x.{to}', moved.type)};"
     )
     return _function(
         moved,
