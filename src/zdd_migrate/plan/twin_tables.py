@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import own
 from zdd_migrate.blocks.quoting import quote_qname
-from zdd_migrate.blocks.twin_table import TwinTable, plan_twin_table
+from zdd_migrate.blocks.twin_table import TwinTable, numbers_alike, plan_twin_table
 from zdd_migrate.grammar.rows import AllRows, plain_name, read_all_rows
 from zdd_migrate.grammar.types import normalise_type
 from zdd_migrate.model.names import QName
@@ -98,10 +98,14 @@ class Anew:
             f"{self.name} is another table after contract: privileges, publications and replica "
             "identity of the first one are on it only where the migration gives them"
         )
-        if self.left is not None:
-            draft.note(f"{self.left} is there from contract on: no code can name it before")
         numbered, sequences = self._numbers(draft, new)
         draft.takes_name[self.name] = self.twin
+        shows = self.left is not None and numbers_alike(draft, self.name, numbered)
+        if self.left is not None and not shows:
+            draft.note(
+                f"{self.left} is there from contract on, and nothing may be written into it before the last "
+                "step: no code can name it earlier, for both tables number their rows by an identity"
+            )
         plan_twin_table(
             draft,
             TwinTable(
@@ -111,6 +115,7 @@ class Anew:
                 columns=columns,
                 key=key.columns,
                 keeps=self.left is not None,
+                shows=shows,
                 total=_takes_all(final, old, new),
                 renames=self._renames(draft, new),
                 sequences=sequences,
