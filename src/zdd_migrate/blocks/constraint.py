@@ -378,7 +378,8 @@ def _as_named(draft: Draft, table: QName, known: Constraint, phase: Phase) -> Co
     def names(of: QName) -> dict[str, str]:
         twins = [twin for (owner, _), twin in draft.twins.items() if owner == of]
         if phase is Phase.CONTRACT and not draft.dual_write:
-            return {twin.old.name: twin.final for twin in twins}
+            aside = {column: put for (owner, column), put in draft.aside.items() if owner == of}
+            return {**{twin.old.name: twin.final for twin in twins}, **aside}
         return {twin.final: twin.old.name for twin in twins}
 
     here = names(table)

@@ -114,6 +114,10 @@ class Draft:
     filled: set[tuple[QName, str]] = field(default_factory=set)
     #: defaults that the migration itself gives new columns, be it later on
     given: dict[tuple[QName, str], str] = field(default_factory=dict)
+    #: dropped columns that stand aside under another name until the end of contract
+    aside: dict[tuple[QName, str], str] = field(default_factory=dict)
+    #: tables whose rows the migration's own statements write, in migrate
+    rows_written: set[QName] = field(default_factory=set)
     #: columns whose own default comes when ours goes
     settled: set[tuple[QName, str]] = field(default_factory=set)
     #: columns with a default of ours until contract

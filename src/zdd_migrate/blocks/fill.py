@@ -189,6 +189,7 @@ def plan_dropped_column(draft: Draft, table: QName, column: str, *, cascade: boo
         return
     name = draft.sql_name(table)
     tombstone = own("old", column)
+    draft.aside[table, column] = tombstone
     draft.breaks_old = True
     draft.sql(
         Phase.CONTRACT,

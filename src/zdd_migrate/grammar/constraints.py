@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -105,7 +106,7 @@ class ColumnDefinition:
         serial = self.serial
         not_null = bool(self.not_null) or serial or self.identity is not None
         if serial:
-            default = f"nextval('{table.name}_{self.name}_seq'::regclass)"
+            default = f"nextval('{_as_regclass(f'{table.name}_{self.name}_seq')}'::regclass)"
         if any(c.kind == "primary_key" for c in self.constraints):
             not_null = True
         return Column(
@@ -543,3 +544,10 @@ __all__ = [
     "read_index_key",
     "read_table_constraint",
 ]
+
+
+def _as_regclass(name: str) -> str:
+    """A relation's name as it stands in a literal: in double quotes where folding would change it."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    return '"' + name.replace('"', '""').replace("'", "''") + '"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from zdd_migrate.blocks.quoting import quote_qname
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.model.effects import Effects
 from zdd_migrate.model.locks import LockMode
@@ -48,9 +49,11 @@ class AlterSequence(Operation):
         assert self.relation is not None
         name = draft.schema.resolve(self.relation)
         draft.leave(f"sequence {name}", f"the settings of the sequence {name} as they are now")
+        # of a new sequence it is put back: its column may be one that it can be tied to only at contract
+        free = self.owned_by is not None and name not in draft.start.sequences
         draft.as_written(
             Phase.EXPAND,
-            undo=(),
+            undo=f"ALTER SEQUENCE {quote_qname(name)} OWNED BY NONE" if free else (),
             why=f"change the sequence {name}; what it was is not put back by undo",
         )
 

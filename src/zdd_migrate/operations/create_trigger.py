@@ -78,8 +78,9 @@ class CreateTrigger(Operation):
                 relation=relation,
             )
             return
+        # rows that the migration writes before it are not for it to see
         draft.as_written(
-            Phase.EXPAND,
+            Phase.MIGRATE if relation in draft.rows_written else Phase.EXPAND,
             undo=undo,
             why=why,
             lock=LockMode.SHARE_ROW_EXCLUSIVE,

@@ -102,6 +102,7 @@ class DataStatement(Operation):
         if draft.is_new(relation):
             draft.as_written(Phase.EXPAND, undo=(), why=f"rows of the new table {relation}")
             return
+        draft.rows_written.add(relation)
         if self.verb == "update" and self.simple and self._repeatable(draft):
             known = draft.table(relation)
             todo = " OR ".join(
