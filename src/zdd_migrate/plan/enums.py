@@ -11,12 +11,14 @@ with all labels of both.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from zdd_migrate.blocks.bridge import (
+    begin_comparing,
     drop_casts,
+    end_comparing,
     forget_moment,
     keep_moment,
     make_casts,
@@ -174,9 +176,10 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
         return
     draft.note(
         f"what new code has prepared with a value of {rebuilt.name} goes on when the type is exchanged "
-        "at contract, but for comparisons with a bare parameter: they fail with 42883 until they are "
-        f"prepared anew. Write $1::{rebuilt.name.name} in them, or let new code's connections be "
-        "renewed at that step. The old type goes once all connections of before are closed"
+        "at contract, and when that is undone, but for < and >, and COALESCE or CASE, with a bare "
+        "parameter: they fail with 42883 or 42846 until they are prepared anew. Write "
+        f"$1::{rebuilt.name.name} in them, or let connections be renewed at that step. The old type "
+        "goes once all connections of before are closed"
     )
     _plan_types(draft, rebuilt)
     moves = rebuilt.moves
@@ -199,6 +202,7 @@ def plan_rebuilt(draft: Draft, rebuilt: Rebuilt, final: Schema) -> None:
         Phase.CONTRACT,
         (
             forget_moment(rebuilt.name),
+            *end_comparing("new", rebuilt.name, aside),
             *drop_casts(rebuilt.name, aside),
             f"DROP TYPE {quote_qname(aside)}",
         ),
@@ -297,6 +301,7 @@ def _plan_types(draft: Draft, rebuilt: Rebuilt) -> None:
             *make_casts(rebuilt.name, _working(rebuilt.name)),
         ),
         undo=(
+            *end_comparing("old", rebuilt.name, _working(rebuilt.name)),
             *drop_casts(rebuilt.name, _working(rebuilt.name)),
             f"DROP TYPE IF EXISTS {working}",
         ),
@@ -383,10 +388,24 @@ def _plan_column(
             )
             if last
             else (),
-            at_swap=(keep_moment(rebuilt.name),) if last else (),
-            at_swap_back=(forget_moment(rebuilt.name),) if last else (),
+            at_swap=tuple(_exchanged(rebuilt.name)) if last else (),
+            at_swap_back=tuple(_exchanged_back(rebuilt.name)) if last else (),
         ),
     )
+
+
+def _exchanged(name: QName) -> Iterator[str]:
+    """What has been prepared with the old type goes on."""
+    yield from end_comparing("old", name, name)
+    yield from begin_comparing("new", name, name, _aside(name))
+    yield keep_moment(name)
+
+
+def _exchanged_back(name: QName) -> Iterator[str]:
+    """What has been prepared with the new type since goes on."""
+    yield forget_moment(name)
+    yield from end_comparing("new", name, name)
+    yield from begin_comparing("old", name, name, _working(name))
 
 
 def _bound_to_type(draft: Draft, table: QName, column: Column, type_name: str) -> bool:
