@@ -54,7 +54,7 @@ class Call(Operation):
         from zdd_migrate.operations import read_statement  # the dispatch table holds this room
 
         done = with_calls((self,), draft.schema, read_statement)[1:]
-        rows = [one for one in done if isinstance(one, DataStatement)]
+        rows = [one.doing for one in done if isinstance(one, DataStatement)]
         if len(rows) != len(done):
             return []
         return [one for one in rows if one.verb != "select"]

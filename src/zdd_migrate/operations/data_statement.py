@@ -7,13 +7,13 @@ the transaction locked before, until it commits; and it leaves a dead copy of ev
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.expressions import analyse, squeeze, volatility
-from zdd_migrate.grammar.queries import follow_query, relations_read
+from zdd_migrate.grammar.queries import follow_query, parse_query, relations_read
 from zdd_migrate.grammar.rows import plain_name
 from zdd_migrate.grammar.types import parse_type
 from zdd_migrate.model.effects import Effects, PgError
@@ -50,6 +50,17 @@ class DataStatement(Operation):
     calls: tuple[str, ...] = ()
     text: str = ""
 
+    @property
+    def doing(self) -> DataStatement:
+        """The statement as what it does to rows: a SELECT whose WITH writes is such a write."""
+        if self.verb != "select" or _WRITES.search(self.text) is None:
+            return self
+        query = parse_query(self.text)
+        if query is None or not query.written:
+            return self
+        relation, verb = query.written[0]
+        return replace(self, relation=relation, verb=verb)  # type: ignore[arg-type]  # one of its kinds
+
     def effects(self, at: Situation) -> Effects:
         """ROW EXCLUSIVE on what is written, ACCESS SHARE on what is read."""
         if self.verb == "merge" and at.pg < 15:
@@ -64,10 +75,12 @@ class DataStatement(Operation):
         if self.verb == "insert" and not re.search(r"\bSELECT\b", self.text, re.IGNORECASE):
             scans = {}
         loses: tuple[str, ...] = ()
-        if self.relation is not None:
-            relation = at.schema.resolve(self.relation)
-            if self.verb == "delete":
-                what = "all rows" if self.where is None else "the rows that match"
+        doing = self.doing
+        if doing.relation is not None:
+            relation = at.schema.resolve(doing.relation)
+            if doing.verb == "delete":
+                every = self.where is None and doing is self
+                what = "all rows" if every else "the rows that match"
                 loses = (f"{what} of {relation}",)
         return Effects(locks=locks, scans=scans, loses=loses)
 
@@ -84,6 +97,9 @@ class DataStatement(Operation):
         """A simple UPDATE becomes a batched backfill; anything else runs as it is, in migrate."""
         from zdd_migrate.blocks.inserted import take_back
 
+        if self.doing is not self:
+            self.doing.plan(draft)
+            return
         if self.verb == "select":
             if self.calls and (parent := _partitioned_by_call(self, draft)) is not None:
                 why = f"its function makes partitions of the new table {parent}, and nothing else"
@@ -215,6 +231,7 @@ class DataStatement(Operation):
         )
 
 
+_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _ONLY_MISSING = re.compile(
     r"\bON\s+CONFLICT\b(?!.*\bDO\s+UPDATE\b)|\bNOT\s+EXISTS\b(?!.*\bDO\s+UPDATE\b)",
     re.IGNORECASE | re.DOTALL,
@@ -256,7 +273,7 @@ def _done_by_calls(operation: DataStatement, draft: Draft) -> tuple[str, str] | 
     for found in with_calls((operation,), draft.schema, read_statement)[1:]:
         if isinstance(found, NotUnderstood):
             return f"not understood: {found.reason}", "write its statements out"
-        if not isinstance(found, DataStatement) or found.verb != "select":
+        if not isinstance(found, DataStatement) or found.doing.verb != "select":
             where = found.hidden.where if found.hidden is not None else "a function"
             reason = f"the SELECT calls {where}, which does {found.kind.replace('_', ' ')}"
             return reason, "write its statements out, so that each can be planned"
@@ -278,11 +295,8 @@ def _read(cursor: Cursor) -> DataStatement | CreateTable:
     verb: Verb = query.kind if query.kind in _VERBS else "select"  # type: ignore[assignment]
     if verb != "select" and not query.writes:
         raise UnreadError("the table that is written was expected")
-    relation = query.writes[0] if verb != "select" else None
-    if verb == "select" and query.written:  # by a query of its WITH
-        relation, verb = query.written[0][0], query.written[0][1]  # type: ignore[assignment]
     return DataStatement(
-        relation=relation,
+        relation=query.writes[0] if verb != "select" else None,
         verb=verb,
         calls=query.functions,
         text=text,

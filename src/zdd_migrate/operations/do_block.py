@@ -16,6 +16,7 @@ from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import body_offset, hidden_operations
 from zdd_migrate.operations.create_table import CreateTable
+from zdd_migrate.operations.data_statement import DataStatement
 
 if TYPE_CHECKING:
     from zdd_migrate.blocks.draft import Draft
@@ -173,7 +174,7 @@ def _read(cursor: Cursor) -> list[Operation]:
         body=body,
         inner_kinds=kinds,
         guarded=guarded_statements(body) if len(kinds) == len(inner) and kinds else (),
-        only_reads=all(getattr(o, "verb", None) == "select" for o in inner if o.kind == _ROWS),
+        only_reads=all(o.doing.verb == "select" for o in inner if isinstance(o, DataStatement)),
     )
     return [block, *inner]
 

@@ -19,6 +19,7 @@ from zdd_migrate.model.schema import Function, Schema
 from zdd_migrate.operations.base import NotUnderstood, Operation
 from zdd_migrate.operations.bodies import hidden_operations, is_harmless
 from zdd_migrate.operations.create_function import argument_names
+from zdd_migrate.operations.data_statement import DataStatement
 
 _BOUND = r"(?:FOR VALUES [^;]*|DEFAULT)"
 _INCLUDING = r"(?: (?:INCLUDING|EXCLUDING) \w+)*"
@@ -89,8 +90,10 @@ def _parent_argument(function: Function) -> int | None:
     for operation in read:
         at = operation.hidden
         if not isinstance(operation, NotUnderstood):
-            if getattr(operation, "verb", "") != "select" or not all(
-                map(is_harmless, getattr(operation, "calls", ()))
+            if (
+                not isinstance(operation, DataStatement)
+                or operation.doing.verb != "select"
+                or not all(map(is_harmless, operation.calls))
             ):
                 return None
         elif at is None or at.offset is None or (put := _template(at.sql)) is None:

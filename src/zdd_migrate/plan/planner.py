@@ -173,8 +173,8 @@ def _plan_block(draft: Draft, block: DoBlock, inner: Sequence[Operation]) -> Non
         if not _plan_new_tables(draft, block, inner):
             block.plan(draft)
         for operation in outlasting(inner):
-            if isinstance(operation, DataStatement) and operation.verb != "select":
-                operation.refuse_stale(draft)
+            if isinstance(operation, DataStatement) and operation.doing.verb != "select":
+                operation.doing.refuse_stale(draft)
         for operation in inner:
             draft.created.update(operation.created(draft.schema))
             operation.apply(draft.schema)
