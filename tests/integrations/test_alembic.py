@@ -308,6 +308,44 @@ def test_a_database_that_no_code_uses_yet(project: Path, database: str) -> None:
     assert "user_name" not in columns(database)
 
 
+@pytest.mark.pg
+def test_a_gate_for_clients_does_not_wait_for_alembic_itself(project: Path, database: str) -> None:
+    """Its connection is older than the exchange of two types; another client's is waited for."""
+    add(
+        project,
+        "d4e5",
+        "c3d4",
+        "    op.execute(\"CREATE TYPE mood AS ENUM ('sad', 'numb')\")\n"
+        "    op.execute('CREATE TABLE people (id int PRIMARY KEY, mood mood)')\n",
+    )
+    add(
+        project,
+        "e5f6",
+        "d4e5",
+        "    op.execute('ALTER TYPE mood RENAME TO mood_old')\n"
+        "    op.execute(\"CREATE TYPE mood AS ENUM ('sad')\")\n"
+        "    op.execute('ALTER TABLE people ALTER mood TYPE mood USING mood::text::mood')\n"
+        "    op.execute('DROP TYPE mood_old')\n",
+    )
+    planned = zdd("plan", "e5f6", "--format", "alembic", "--name", "moods")
+    assert planned.returncode == 0, planned.stderr
+    upgrade = ("-x", "zdd-approve=all", "upgrade", "head")
+    with psycopg.connect(database):
+        waiting = alembic(database, *upgrade)
+    assert waiting.returncode != 0
+    assert "connections of before public.mood was exchanged are still open" in waiting.stderr
+
+    done = alembic(database, *upgrade)
+
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("DROP SCHEMA zdd CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    at_once = alembic(database, *upgrade)
+    assert at_once.returncode == 0, at_once.stderr
+
+
 def test_planned_revisions_are_not_found_fault_with(project: Path) -> None:
     """They were judged when they were planned; what comes after sees their schema."""
     assert zdd("plan", RENAME, "--format", "alembic").returncode == 0

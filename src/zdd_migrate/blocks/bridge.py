@@ -23,8 +23,8 @@ from zdd_migrate.model.names import QName
 #: which type has the name: the new one, or the old one again
 Way = Literal["new", "old"]
 _COMPARED = {"=": "eq", "<>": "ne"}
-#: connections of the release that runs the plan: they prepare nothing
-_OURS = ("zdd-deploy lock", "zdd-deploy journal")
+#: what connections of our own are called: they run the plan, and prepare nothing
+_OURS = "^zdd-(migrate|deploy) "
 
 
 def make_casts(one: QName, other: QName) -> Iterator[str]:
@@ -86,12 +86,11 @@ def forget_moment(called: QName) -> str:
 def still_connected(called: QName) -> str:
     """A query for connections that may hold statements of before the exchange. Those of others, of
     which the server does not say when they began, may."""
-    ours = ", ".join(quote_literal(name).strip() for name in _OURS)
     return (
         "SELECT pid, usename, application_name, backend_start::text FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND coalesce(backend_type, 'client backend') = 'client backend' "
-        f"AND coalesce(application_name, '') NOT IN ({ours}) "
+        f"AND coalesce(application_name, '') !~ {quote_literal(_OURS).strip()} "
         f"AND (backend_start IS NULL OR backend_start < (SELECT max(at) FROM {_moment(called)})) "
         "LIMIT 1"
     )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
+from sqlalchemy import text
 
 from zdd_migrate.errors import ZddError
 from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Sql, Step, Validate
@@ -75,7 +76,7 @@ def _run(operations: Operations, op: PhaseOp) -> None:
     _gate(context, plan, op.phase)
     from zdd_migrate.apply import Policy, run_phase
 
-    with context.autocommit_block(), _in_alembics_words():
+    with context.autocommit_block(), _by_our_name(context), _in_alembics_words():
         run_phase(
             op.plan,
             op.phase,
@@ -167,6 +168,21 @@ def _url(context: MigrationContext) -> str:
     url = connection.engine.url
     query = {k: v for k, v in url.query.items() if k != "async_fallback"}
     return url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
+
+
+@contextmanager
+def _by_our_name(context: MigrationContext) -> Iterator[None]:
+    """Alembic's own connection by a name of ours while a phase runs over another: a gate that waits
+    for clients to be gone must not wait for it."""
+    connection = context.connection
+    assert connection is not None
+    named = text("SELECT set_config('application_name', :name, false)")
+    was = connection.execute(text("SHOW application_name")).scalar()
+    connection.execute(named, {"name": "zdd-migrate alembic"})
+    try:
+        yield
+    finally:
+        connection.execute(named, {"name": was})
 
 
 def _say(context: MigrationContext) -> Any:
