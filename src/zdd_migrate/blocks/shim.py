@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from zdd_migrate.blocks.draft import Draft
-from zdd_migrate.blocks.naming import ZDD_SCHEMA
+from zdd_migrate.blocks.naming import ZDD_SCHEMA, own
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal, quote_qname
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -116,7 +116,35 @@ def plan_stand_in(
             relation=known,
         )
 
-    if callable(make):
+    def contract_of_type() -> None:
+        """Aside first, where a parameter that was prepared with the stand-in finds it still.
+
+        What a prepared statement calls by the name is looked up again only when something else asks
+        for that: any change among the schemas does, and the server then forgets every plan.
+        """
+        aside, moment = new.sibling(own("old", new.name)), quote_ident(own("moment"))
+        draft.sql(
+            Phase.CONTRACT,
+            (
+                *renaming("DOMAIN", new, aside),
+                *renaming(kind, old, new),
+                f"CREATE SCHEMA {moment}",
+                f"DROP SCHEMA {moment}",
+            ),
+            undo=(*renaming(kind, new, old), *renaming("DOMAIN", aside, new)),
+            why=f"{old.name} becomes {takes}; nobody uses the old name any more",
+        )
+        draft.sql(
+            Phase.CONTRACT,
+            f"DROP DOMAIN {quote_qname(aside)}",
+            undo=f"CREATE DOMAIN {quote_qname(aside)} AS {quote_qname(new)}",
+            why=f"drop what stood in for {takes}; no connection from before may hold it any more",
+        )
+
+    if stands_in == "DOMAIN":
+        expand()
+        contract_of_type()
+    elif callable(make):
         draft.last(expand, Phase.EXPAND)
         draft.last(contract, Phase.CONTRACT)
     else:
@@ -182,8 +210,10 @@ def plan_view_shim(draft: Draft, kind: str, old: QName, new: QName, columns: Seq
 def plan_type_shim(draft: Draft, kind: str, old: QName, new: QName) -> None:
     """A type under its new name, as a domain over it: casts and parameters of either name work."""
     draft.note(
-        f"a statement prepared before contract that names {new.name} fails with 42704 after it, when the "
-        "stand-in is gone, until it is prepared anew: renew connections that live long, and a pool's"
+        f"at contract every prepared statement is planned anew once, and one that gives back a {new.name} has "
+        "to be prepared anew (0A000), as after any change of a type; a parameter of that type keeps to the "
+        "stand-in, and fails (cache lookup failed for type) once contract's last step drops it: renew "
+        "connections that live long, and a pool's, before that"
     )
     plan_stand_in(
         draft,
