@@ -164,7 +164,12 @@ class AlterColumnType(Operation):
     ) -> PgError | None:
         """A default that cannot follow, a key whose two ends no longer compare."""
         old, new = (_base_type(schema, t) for t in (column.type, self.type))
-        if column.default is not None and self.using is not None and not assignable(old, new):
+        if (
+            column.default is not None
+            and self.using is not None
+            and not assignable(old, new)
+            and not _default_is(schema, column.default, new)
+        ):
             return PgError(
                 "42804",
                 f'default for column "{self.column}" cannot be cast automatically to type '
@@ -447,6 +452,20 @@ class AlterColumnType(Operation):
         """Whether USING is a cast of the column, whose way back is a cast too."""
         text = re.sub(r"[\s()\"]", "", self.using or "").lower()
         return re.fullmatch(rf"{re.escape(self.column.lower())}(::[\w.\[\],]+)*", text) is not None
+
+
+_CAST = re.compile(r"(?:'(?:[^']|'')*'|[\w.]+)\s*::\s*(.+)", re.DOTALL)
+
+
+def _default_is(schema: Schema, default: str, type_: str) -> bool:
+    """Whether a default is a constant of this type already: Postgres keeps it as such beneath what
+    it does to store it in the column, and takes it up again."""
+    cast = _CAST.fullmatch(default.strip())
+    if cast is None:
+        return False
+    made, wanted = (schema.user_type(type_name(text)) for text in (cast[1], type_))
+    same = normalise_type(cast[1]) == normalise_type(type_)
+    return same if made is None or wanted is None else made == wanted
 
 
 def _base_type(schema: Schema, type_: str) -> str:

@@ -152,7 +152,7 @@ def _asks_the_catalogs(operation: Operation) -> bool:
     """Whether it is a SELECT of nothing but the catalogs: an inspector's."""
     return (
         isinstance(operation, DataStatement)
-        and operation.verb == "select"
+        and operation.doing.verb == "select"
         and all(is_harmless(name) for name in operation.calls)
         and not _tables_read(operation)
     )
@@ -161,7 +161,7 @@ def _asks_the_catalogs(operation: Operation) -> bool:
 def _reads_rows(operation: Operation) -> bool:
     return (
         isinstance(operation, DataStatement)
-        and operation.verb == "select"
+        and operation.doing.verb == "select"
         and bool(_tables_read(operation))
     )
 
