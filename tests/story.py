@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zdd_migrate.model.plan import Plan
 from zdd_migrate.model.schema import Schema
+from zdd_migrate.operations.base import DEFAULT_PG
 from zdd_migrate.operations.walk import replay
 from zdd_migrate.plan.planner import make_plan
 from zdd_migrate.reading.statements import read_sql
@@ -38,13 +39,18 @@ def schema_of(sql: str) -> Schema:
 
 def plan_of(migration: str, before: str = BEFORE, **answers: str) -> Plan:
     """A plan of a migration; answers as `up__users__name="…"`."""
+    return plan_on(DEFAULT_PG, migration, before, **answers)
+
+
+def plan_on(pg: int, migration: str, before: str, /, **answers: str) -> Plan:
+    """The same for a major."""
     given = {
         (kind, f"{table}.{column}"): text
         for key, text in answers.items()
         for kind, table, column in [key.split("__")]
     }
     read = read_sql(migration, "m.sql", in_transaction=False)
-    return make_plan([read], schema_of(before), name="test", before=before, answers=given)
+    return make_plan([read], schema_of(before), name="test", before=before, pg=pg, answers=given)
 
 
 def write_plan(path: Path, migration: str = RENAME, before: str = BEFORE, **answers: str) -> Path:

@@ -52,12 +52,13 @@ def test_a_table_that_nobody_measured_is_said_to_be_that() -> None:
 
 
 def test_a_way_that_is_not_open_is_not_offered() -> None:
-    """A view shows names, not another type; with more changes to the table it is no way at all."""
+    """With more changes to the table a view is no way; one that shows another type copies as well."""
     only = _plan(f"{RENAME}; ALTER TABLE users ADD COLUMN more int", GIGABYTE).alternatives
     retyped = _plan("ALTER TABLE users ALTER COLUMN age TYPE bigint", GIGABYTE).alternatives
 
     assert [one.via for one in only] == ["copy"]
-    assert [(one.via, one.option) for one in retyped] == [("copy", "")]
+    assert [(one.via, one.option) for one in retyped] == [("copy", ""), ("view", "--via view")]
+    assert all(one.copies for one in retyped)
 
 
 def test_a_table_has_a_view_and_a_copy() -> None:

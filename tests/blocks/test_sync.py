@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.story import plan_of
+from tests.story import plan_of, plan_on
 from zdd_migrate.apply.steps import run_step
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.postgres.servers import Server
@@ -30,6 +30,27 @@ def test_an_unrelated_update_keeps_a_lossy_value(pg_server: Server) -> None:
         kept = connection.execute("SELECT code, zdd_new_code FROM t ORDER BY id").fetchall()
 
     assert kept == [("abcdef", "abc"), ("xyz", "xyz")]
+
+
+def test_old_code_may_go_on_writing_what_the_new_type_cannot_hold(pg_server: Server) -> None:
+    """The cast behind the test of the value is not tried: not even while the statement is planned."""
+    before = "CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL);"
+    plan = plan_on(
+        16,
+        "ALTER TABLE t ADD COLUMN number int; UPDATE t SET number = code::int; "
+        "ALTER TABLE t ALTER COLUMN number SET NOT NULL; ALTER TABLE t DROP COLUMN code;",
+        before,
+    )
+    with pg_server.scratch_database() as name, pg_server.connect(name) as connection:
+        connection.execute(before.encode())
+        for step in plan.steps[Phase.EXPAND]:
+            run_step(connection, step)
+        for n, code in enumerate(("7", "x", "8", "")):
+            connection.execute("INSERT INTO t VALUES (%s, %s)", (n, code))
+        connection.execute("UPDATE t SET code = 'y' WHERE id = 0")
+        kept = connection.execute("SELECT code, number FROM t ORDER BY id").fetchall()
+
+    assert kept == [("y", None), ("x", None), ("8", 8), ("", None)]
 
 
 PARTS = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -74,8 +74,8 @@ class Draft:
     #: renamed columns that new code sees through a view until contract, by the name that the plain
     #: migration has got to: their present names
     behind_view: dict[tuple[QName, str], str] = field(default_factory=dict)
-    #: tables of whose columns the migration changes nothing but names
-    only_renamed: frozenset[QName] = frozenset()
+    #: the kinds of operations that the migration has for each table
+    done_to: Mapping[QName, frozenset[str]] = field(default_factory=dict)
     #: whether it does nothing else at all
     renames_alone: bool = False
     #: tables that it does nothing to but give them other names, and how often

@@ -54,7 +54,7 @@ def plan_filled(
         f"LANGUAGE plpgsql SET search_path = pg_catalog, {quote_ident(table.schema or 'public')}, public"
         f" AS $zdd$\n{opening([mark] if mark else [])}"
         f"  IF {_missing(draft, table, col, expression, mark)} THEN\n"
-        f"    NEW.{col} := (SELECT {expression} FROM (SELECT NEW.*) AS {quote_ident(table.name)});\n"
+        f"    NEW.{col} := {triggers.over_row(expression, 'NEW.*', table)};\n"
         "  END IF;\n  RETURN NEW;\nEND\n$zdd$"
     )
     make: tuple[str, ...] = triggers.create(present, trigger, function)

@@ -26,6 +26,7 @@ from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
 from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.blocks.sync import differs
 from zdd_migrate.blocks.trash import CLEAR_TRASH, move_aside, trashed
+from zdd_migrate.blocks.triggers import over_row
 from zdd_migrate.blocks.twin_table import say_what_a_touch_does
 from zdd_migrate.model.locks import LockMode
 from zdd_migrate.model.names import QName
@@ -97,7 +98,7 @@ class Merged:
             Carried(
                 c.name,
                 c.type,
-                f"(SELECT {value} FROM (SELECT {{row}}.*) AS {quote_ident(self.target.name)})",
+                over_row(value, "{row}.*", self.target),
             )
             for c, value in part.asked
         )

@@ -61,6 +61,9 @@ class Sync:
     #: statements of the swap after columns have changed names, and of its undo before they do
     at_swap: tuple[str, ...] = ()
     at_swap_back: tuple[str, ...] = ()
+    #: what the swap begins with, and what its undo ends with
+    before_swap: tuple[str, ...] = ()
+    after_swap_back: tuple[str, ...] = ()
     #: whether from the swap on the new columns alone say what an INSERT gives, a NULL included
     hands_over: bool = False
     before_drop: tuple[str, ...] = ()
@@ -267,7 +270,6 @@ class _Row:
     def value(self, expression: str, others: frozenset[str]) -> str:
         """SQL for an expression over the row; a bare column is copied.
 
-        The row is given the table's own name, so `lower(users.name)` reads as the user wrote it.
         After the swap it is renamed back column by column: the expression never changes.
         """
         bare = [c for c in others if quote_ident(c) == expression]
@@ -277,7 +279,7 @@ class _Row:
         if self.names:
             read = (analyse(expression).names & self.columns) | others
             row = ", ".join(f"NEW.{self.at(c)} AS {quote_ident(c)}" for c in sorted(read))
-        return f"(SELECT {expression} FROM (SELECT {row}) AS {quote_ident(self.table.name)})"
+        return triggers.over_row(expression, row, self.table)
 
 
 def _block(sync: Sync, row: _Row, *, swapped: bool) -> str:
@@ -414,6 +416,7 @@ def _swap(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
     return Sql(
         id="",
         statements=(
+            *(s for sync in syncs for s in sync.before_swap),
             *forward,
             *(_rename_type(was, now) for was, now in types),
             *(s for sync in syncs for s in sync.at_swap),
@@ -424,6 +427,7 @@ def _swap(draft: Draft, table: QName, syncs: Sequence[Sync]) -> Sql:
             *(s for sync in syncs for s in sync.at_swap_back),
             *back,
             function_sql(present, syncs, columns),
+            *(s for sync in syncs for s in sync.after_swap_back),
         )
         if returns
         else None,

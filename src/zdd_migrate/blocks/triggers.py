@@ -15,6 +15,16 @@ from zdd_migrate.blocks.quoting import quote_ident, quote_qname
 from zdd_migrate.model.names import QName
 
 
+def over_row(expression: str, row: str, table: QName) -> str:
+    """SQL for an expression over a trigger's row (`NEW.*`, or its columns under other names).
+
+    The row is given the table's own name, so `lower(users.name)` reads as the user wrote it. OFFSET
+    keeps the planner from putting the row's values in their place: it would then compute
+    `code::int` of one value ahead, also behind a test that says that it cannot be.
+    """
+    return f"(SELECT {expression} FROM (SELECT {row} OFFSET 0) AS {quote_ident(table.name)})"
+
+
 def last_name(draft: Draft, table: QName, wanted: str) -> str:
     """`wanted`, or where a user's BEFORE trigger of the table (its present name) or of one of its
     partitions would fire after that, a name behind it. Not quoted."""

@@ -21,6 +21,7 @@ from zdd_migrate.blocks.copies import Copies, make_not_null
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.left_out import Mark
 from zdd_migrate.blocks.naming import own
+from zdd_migrate.blocks.next_view import at_swap
 from zdd_migrate.blocks.quoting import quote_ident, quote_literal
 from zdd_migrate.blocks.sync import (
     Side,
@@ -68,6 +69,8 @@ class Twin:
     at_swap: tuple[str, ...] = ()
     at_swap_back: tuple[str, ...] = ()
     returns: bool = True
+    #: whether new code sees it under its final name from the beginning, by a view: see `next_view`
+    by_view: bool = False
 
     @property
     def upward(self) -> str:
@@ -77,7 +80,9 @@ class Twin:
     def mark(self, present: QName, end: Column | None) -> Mark | None:
         """The twin's mark, where a NULL that new code gives must be told from what is left out.
         `end` is the column as it is in the end, `present` the table's name until then."""
-        if self.final == self.old.name:  # until contract new code writes the old column itself
+        if (
+            self.final == self.old.name and not self.by_view
+        ):  # until contract new code writes the old column itself
             return None
         if end is None or end.not_null or end.identity is not None:
             return None
@@ -116,12 +121,15 @@ def all_syncs(draft: Draft, table: QName) -> list[Sync]:
     out = [*draft.syncs[table], *(_sync(draft, twin) for twin in twins)]
     if twins:
         copies = Copies(draft, table, twins)
+        first, after_back = at_swap(draft, table) or ((), ())
         last = Sync(
             table,
             (),
             (),
+            before_swap=first,
             at_swap=tuple(copies.at_swap),
             at_swap_back=tuple(copies.at_swap_back),
+            after_swap_back=after_back,
             before_drop=tuple(copies.before_drop),
             finally_=tuple(copies.finally_),
         )

@@ -48,7 +48,8 @@ from zdd_migrate.plan.planner import already_safe, make_plan, parse_answer
 @click.option(
     "--via",
     type=click.Choice(["copy", "view"]),
-    help="How a renamed thing has both names: a copy kept in step, or a view (default: the plan says).",
+    help="How a thing has both names, or both types under one: a copy kept in step, or a view that new "
+    "code finds first (default: the plan says).",
 )
 @click.option(
     "--sync",

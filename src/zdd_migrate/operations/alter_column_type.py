@@ -9,17 +9,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from zdd_migrate.blocks.quoting import quote_ident, quote_literal
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.conversions import (
     Conversion,
     assignable,
     conversion,
-    fits,
-    inverse,
     lossless,
 )
 from zdd_migrate.grammar.cursor import Cursor
-from zdd_migrate.grammar.expressions import analyse, rename_names, squeeze
+from zdd_migrate.grammar.expressions import analyse, squeeze
 from zdd_migrate.grammar.types import Type, normalise_type, parse_type, type_name
 from zdd_migrate.model.effects import Break, Effects, PgError
 from zdd_migrate.model.locks import LockMode
@@ -297,161 +295,11 @@ class AlterColumnType(Operation):
             if known is not None:
                 draft.twins[(relation, self.column)] = replace(known, type=self.type)
             return
-        if self._plannable(draft, relation, table, column):
-            self._plan_twin(draft, relation, column)
+        from zdd_migrate.blocks.retyped import Retype, plan_retyped
 
-    def _plannable(self, draft: Draft, relation: QName, table: Table, column: Column) -> bool:
-        """Refuse what a twin under the same name cannot do."""
-        if any(c.kind == "exclude" and self.column in c.columns for c in table.constraints):
-            draft.refuse(
-                f"an exclusion constraint on {relation} names {self.column}: it can neither be NOT "
-                "VALID nor be built beside the old one",
-                "drop the constraint in an earlier migration, change the type, add it again",
-            )
-            return False
-        if table.kind == "partitioned" and any(
-            self.column in i.columns for i in draft.schema.indexes_of(relation)
-        ):
-            draft.refuse(
-                f"{relation} is partitioned and has an index on {self.column}: it cannot be built "
-                "again concurrently in one go",
-                "add a column of the new type, build its index on each partition, then drop the old",
-            )
-            return False
-        if not assignable(column.type, self.type):
-            name = f"{self.column}_{parse_type(self.type).base.split(' ')[0].rsplit('.')[-1]}"
-            cast = self.using or f"{self.column}::{self.type}"
-            draft.refuse(
-                f"under the same name {relation}.{self.column} cannot be {column.type} for old code "
-                f"and {self.type} for new code: statements that were prepared for the one fail with "
-                "42804 when it becomes the other",
-                f"give it another name, which is planned: ADD COLUMN {name} {self.type}, UPDATE "
-                f"{relation.name} SET {name} = {cast}, DROP COLUMN {self.column}",
-            )
-            return False
-        return True
-
-    def _plan_twin(self, draft: Draft, relation: QName, column: Column) -> None:
-        from zdd_migrate.blocks.costs import copying
-        from zdd_migrate.blocks.naming import own
-        from zdd_migrate.blocks.twin import Twin, plan_twin
-
-        if draft.dual_write:
-            suffix = parse_type(self.type).base.split(" ")[0].rsplit(".")[-1]
-            draft.refuse(
-                f"{relation}.{self.column} keeps its name and changes its type: code that writes both "
-                "columns itself has no moment at which the one can take the other's name",
-                f"give it another name (ADD COLUMN {self.column}_{suffix} {self.type}, UPDATE "
-                f"{relation.name} SET {self.column}_{suffix} = …, DROP COLUMN {self.column}), or leave "
-                "--sync application out: a trigger does it",
-            )
-            return
-        known = draft.twins.get((relation, self.column))
-        given = self._conversions(draft, relation, column)
-        if given is None:
-            return
-        up, down, sure = given
-        old, new = column, own("new", self.column)
-        test = None if sure else fits(quote_ident(self.column), column.type, self.type, draft.pg)
-        if known is not None:  # renamed or retyped before: one way from the first shape to the last
-            del draft.twins[(relation, self.column)]
-            old, new = known.old, known.new
-            up = rename_names(up, {self.column: f"({known.up})"})
-            test = rename_names(test, {self.column: f"({known.up})"}) if test else None
-            back = rename_names(known.down, {known.new: quote_ident(self.column)})
-            down = rename_names(back, {self.column: f"({down})"})
-        draft.restricts_old = True
-        returns = assignable(self.type, old.type)
-        plan_twin(
-            draft,
-            Twin(
-                table=relation,
-                old=old,
-                new=new,
-                final=self.column,
-                type=self.type,
-                up=up,
-                down=rename_names(down, {self.column: quote_ident(new)}),
-                lossless=lossless(old.type, self.type),
-                collation=self.collation,
-                fits=test,
-                returns=returns,
-                why=f"add {new} of type {self.type} beside {old.name}, keep both in step",
-            ),
+        plan_retyped(
+            draft, Retype(relation, column, self.type, using=self.using, collation=self.collation)
         )
-        draft.alternatives.append(
-            copying(
-                draft,
-                relation,
-                (old.name,),
-                about=f"{relation}.{self.column}: {old.type} → {self.type}",
-                via="copy",
-                option="",
-                what="a second column kept in step by a trigger, for no value is stored alike",
-                chosen=True,
-                each_write="the value stored twice, a trigger",
-            )
-        )
-        draft.note(
-            f"{relation}.{self.column} is {old.type} until contract and {self.type} from then on: new "
-            "code must live with both"
-        )
-        if test is not None:
-            draft.note(
-                f"old code may go on writing what {self.type} cannot hold: contract waits until no "
-                "such row is left"
-            )
-        elif not sure and not lossless(old.type, self.type):
-            draft.note(
-                f"a value of {relation}.{self.column} that {self.type} cannot hold fails for the old "
-                "code that writes it, from expand on"
-            )
-        if not lossless(self.type, old.type):
-            draft.note(
-                f"between the swap and the last step of contract a value that {old.type} cannot hold "
-                f"fails for the new code that writes it: do the last step soon after"
-            )
-
-    def _conversions(
-        self, draft: Draft, relation: QName, column: Column
-    ) -> tuple[str, str, bool] | None:
-        """up, down, and whether somebody said them; None when one was asked for."""
-        name = quote_ident(self.column)
-        up = draft.answer("up", relation, self.column) or self.using
-        down = draft.answer("down", relation, self.column)
-        said = up is not None and not self._castlike()
-        target = f"{relation.name}.{self.column}"
-        kinds = {parse_type(column.type).base, parse_type(self.type).base}
-        if up is None and kinds == {"timestamp with time zone", "timestamp without time zone"}:
-            zone = draft.schema.settings.get("timezone", "").strip("'")
-            if not zone:
-                draft.ask(
-                    target,
-                    f"in which time zone are the values of {target} meant? A plain cast reads them "
-                    "in the zone of whoever happens to write",
-                    f"--up \"{target}={self.column} AT TIME ZONE 'UTC'\" (or -- zdd: up {target} = … "
-                    "in the migration)",
-                )
-                return None
-            up, said = f"{name} AT TIME ZONE {quote_literal(zone)}", True
-        if up is None:
-            up = f"{name}::{self.type}"
-        if down is None and said:
-            down = inverse(up, name)
-            if down is None:
-                draft.ask(
-                    target,
-                    f"how does old code's {target} ({column.type}) come from the new one "
-                    f"({self.type})? Write the new value as {target}",
-                    f"--down {target}=… (or -- zdd: down {target} = … in the migration)",
-                )
-                return None
-        return up, down or f"{name}::{column.type}", said
-
-    def _castlike(self) -> bool:
-        """Whether USING is a cast of the column, whose way back is a cast too."""
-        text = re.sub(r"[\s()\"]", "", self.using or "").lower()
-        return re.fullmatch(rf"{re.escape(self.column.lower())}(::[\w.\[\],]+)*", text) is not None
 
 
 _CAST = re.compile(r"(?:'(?:[^']|'')*'|[\w.]+)\s*::\s*(.+)", re.DOTALL)

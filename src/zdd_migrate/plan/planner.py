@@ -82,7 +82,7 @@ def make_plan(
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
     kinds = _kinds(draft.start, [s for _, s in statements])
-    draft.only_renamed = frozenset(t for t, k in kinds.items() if set(k) == {"rename_column"})
+    draft.done_to = {table: frozenset(k) for table, k in kinds.items()}
     draft.renames_alone = all(set(k) == {"rename_column"} for k in kinds.values())
     draft.only_moved = {t: len(k) for t, k in kinds.items() if set(k) == {"rename_table"}}
     current: Migration | None = None
