@@ -32,25 +32,56 @@ def test_an_unrelated_update_keeps_a_lossy_value(pg_server: Server) -> None:
     assert kept == [("abcdef", "abc"), ("xyz", "xyz")]
 
 
+#: from one type to another: a value that fits, one that does not
+FITS = {
+    ("text", "int"): ("'8'", "'x'"),
+    ("text", "numeric(5,2)"): ("'8.25'", "'1e9'"),
+    ("text", "date"): ("'2024-02-29'", "'2023-02-29'"),
+    ("text", "uuid"): ("'00000000-0000-0000-0000-000000000001'", "''"),
+    ("text", "boolean"): ("'yes'", "'maybe'"),
+    ("text", "jsonb"): ("'[1]'", "'['"),
+    ("text", "mood"): ("'sad'", "'glad'"),
+    ("text", "positive"): ("'7'", "'-7'"),
+    ("text", "varchar(3)"): ("'abc'", "'abcd'"),
+    ("bigint", "int"): ("8", "80000000000"),
+    ("timestamptz", "date"): ("'2024-02-29 00:00+00'", "NULL"),
+    ("double precision", "smallint"): ("7", "70000"),
+}
+
+
 def test_old_code_may_go_on_writing_what_the_new_type_cannot_hold(pg_server: Server) -> None:
     """The cast behind the test of the value is not tried: not even while the statement is planned."""
-    before = "CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL);"
-    plan = plan_on(
-        16,
-        "ALTER TABLE t ADD COLUMN number int; UPDATE t SET number = code::int; "
-        "ALTER TABLE t ALTER COLUMN number SET NOT NULL; ALTER TABLE t DROP COLUMN code;",
-        before,
+    columns = [(f"c{n}", *pair, *values) for n, (pair, values) in enumerate(FITS.items())]
+    before = (
+        "CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); "
+        f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'{c} {old}' for c, old, *_ in columns)});"
     )
+    migration = "".join(
+        f"ALTER TABLE t ADD COLUMN new_{c} {new}; UPDATE t SET new_{c} = {c}::{new}; "
+        f"ALTER TABLE t DROP COLUMN {c};"
+        for c, _, new, *_ in columns
+    )
+    plan = plan_on(16, migration, before)
+    assert not plan.questions
+    assert not plan.refusals
+    good = ", ".join(fit for *_, fit, _ in columns)
+    bad = ", ".join(unfit for *_, unfit in columns)
     with pg_server.scratch_database() as name, pg_server.connect(name) as connection:
         connection.execute(before.encode())
-        for step in plan.steps[Phase.EXPAND]:
-            run_step(connection, step)
-        for n, code in enumerate(("7", "x", "8", "")):
-            connection.execute("INSERT INTO t VALUES (%s, %s)", (n, code))
-        connection.execute("UPDATE t SET code = 'y' WHERE id = 0")
-        kept = connection.execute("SELECT code, number FROM t ORDER BY id").fetchall()
+        for phase in (Phase.EXPAND, Phase.MIGRATE, Phase.SWITCH):
+            for step in plan.steps[phase]:
+                run_step(connection, step)
+            connection.execute("TRUNCATE t")
+            for row in (f"1, {good}", f"2, {bad}", f"3, {good}"):
+                connection.execute(f"INSERT INTO t VALUES ({row})".encode())
+            names = ", ".join(c for c, *_ in columns)
+            connection.execute(f"UPDATE t SET ({names}) = ROW ({bad}) WHERE id = 3".encode())
+            found = connection.execute(
+                f"SELECT id, num_nonnulls({', '.join(f'new_{c}' for c, *_ in columns)}) "
+                "FROM t ORDER BY id"
+            ).fetchall()
 
-    assert kept == [("y", None), ("x", None), ("8", 8), ("", None)]
+            assert found == [(1, len(columns)), (2, 0), (3, 0)], phase
 
 
 PARTS = """
