@@ -251,7 +251,13 @@ def _unique(
             draft, table, index, f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}"
         )
     old = () if replacing is None else (replacing,)
+    undo = gives_back
     if replacing is not None:
+        gone = constraint if written.using_index is None else None
+        undo = (
+            *(gives_back if gone is None else ()),
+            *add_again(draft, table, replacing, phase, instead_of=gone),
+        )
         draft.note(
             f"until contract new code must keep ({', '.join(replacing.columns)}) unique too, and "
             f"({', '.join(made.columns)}) is not unique yet"
@@ -259,7 +265,7 @@ def _unique(
     draft.sql(
         phase,
         (*(f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(o.name)}" for o in old), takes),
-        undo=(*gives_back, *(s for o in old for s in add_again(draft, table, o, phase))),
+        undo=undo,
         undo_transactional=False if old or written.using_index is not None else None,
         why="the constraint takes over the index just built: an instant under its lock"
         if replacing is None
@@ -395,19 +401,24 @@ def _as_named(draft: Draft, table: QName, known: Constraint, phase: Phase) -> Co
     )
 
 
-def add_again(draft: Draft, table: QName, known: Constraint, phase: Phase) -> list[str]:
+def add_again(
+    draft: Draft, table: QName, known: Constraint, phase: Phase, *, instead_of: str | None = None
+) -> list[str]:
     """Statements, each outside a transaction, that put a constraint back without blocking, as the
-    undo of a step of `phase`."""
+    undo of a step of `phase`. `instead_of` (quoted) goes in the same instant, where its place is
+    taken by a key: ON CONFLICT is to find one of them at any time."""
     known = _as_named(draft, table, known, phase)
     name, constraint = draft.sql_name(table), quote_ident(known.name)
     add = f"ALTER TABLE {name} ADD CONSTRAINT {constraint}"
     definition = definition_of(known)
     held = draft.start.tables.get(draft.present(table))
     partitioned = held is not None and held.kind == "partitioned"
+    first = [f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {instead_of}"] if instead_of else []
     if known.kind in ("check", "foreign_key"):
         if not known.valid or (partitioned and known.kind == "foreign_key" and draft.pg < 18):
-            return [f"{add} {definition}{'' if known.valid else ' NOT VALID'}"]
+            return [*first, f"{add} {definition}{'' if known.valid else ' NOT VALID'}"]
         return [
+            *first,
             f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {constraint}",
             f"{add} {definition} NOT VALID",
             f"ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}",
@@ -421,13 +432,16 @@ def add_again(draft: Draft, table: QName, known: Constraint, phase: Phase) -> li
         late += " INITIALLY DEFERRED" if known.initially_deferred else ""
         tail = f"{f' INCLUDE ({include})' if include else ''}{distinct}"
         build = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS"
+        # the other may have the name until then
+        index = constraint if instead_of is None else quote_ident(own("again", known.name))
+        goes = "" if instead_of is None else f"DROP CONSTRAINT IF EXISTS {instead_of}, "
         return [
-            f"{build} {constraint} ON {name} ({columns}){tail}",
-            f"{add} {kind} USING INDEX {constraint}{late}",
+            f"{build} {index} ON {name} ({columns}){tail}",
+            f"ALTER TABLE {name} {goes}ADD CONSTRAINT {constraint} {kind} USING INDEX {index}{late}",
         ]
     if partitioned and known.kind in ("unique", "primary_key"):
-        return rebuild(draft.start, draft.present(table), key_shape(known))
-    return [f"{add} {definition}"]
+        return first + rebuild(draft.start, draft.present(table), key_shape(known))
+    return [*first, f"{add} {definition}"]
 
 
 def definition_of(constraint: Constraint) -> str:
