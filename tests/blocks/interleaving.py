@@ -63,11 +63,24 @@ class Effect:
     row's lock: so effects on one row stand in the order of their ticks."""
 
     tick: int
-    write: Write
+    write: Any
     replica: bool
 
 
-def perform(connection: psycopg.Connection, write: Write, *, replica: bool) -> list[Effect]:
+def ticked(
+    connection: psycopg.Connection, write: Any, count: int, *, replica: bool
+) -> list[Effect]:
+    """What was told, where rows were written, while their locks are held."""
+    row = connection.execute("SELECT nextval('ticks')").fetchone()
+    assert row is not None
+    return [Effect(int(row[0]), write, replica)] if count else []
+
+
+#: runs a client's statement in the open transaction
+Perform = Callable[[psycopg.Connection, Any, bool], list[Effect]]
+
+
+def perform(connection: psycopg.Connection, write: Write, replica: bool) -> list[Effect]:
     """Run one statement in the open transaction; what was told about it."""
     columns = write.columns
     names = ", ".join(["id", *(c for c, _ in columns)])
@@ -105,9 +118,7 @@ def perform(connection: psycopg.Connection, write: Write, *, replica: bool) -> l
         sets = sets or "age = age + 1"
         sql = f"UPDATE users SET {sets} WHERE id = %s"
         count = connection.execute(sql.encode(), [*(v for _, v in columns), write.key]).rowcount
-    row = connection.execute("SELECT nextval('ticks')").fetchone()
-    assert row is not None
-    return [Effect(int(row[0]), write, replica)] if count else []
+    return ticked(connection, write, count, replica=replica)
 
 
 @dataclass(slots=True)
@@ -115,6 +126,7 @@ class Client:
     """One session; `held` is what its open transaction was told, not yet committed."""
 
     connection: psycopg.Connection
+    perform: Perform
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     pending: Future[list[Effect]] | None = None
     open: bool = False
@@ -134,24 +146,24 @@ class Client:
         if replica:
             self.connection.execute("SET LOCAL session_replication_role = replica")
 
-    def write(self, write: Write) -> None:
+    def write(self, write: Any) -> None:
         """Start a statement, in the open transaction or in one of its own.
 
         Under the replica role users' triggers do not fire; the next write of the row, be it the
         backfill's, would have them trim what was left untrimmed: so nothing is.
         """
-        if self.open and self.replica:
+        if self.open and self.replica and isinstance(write, Write):
             trimmed = ((t, s, v.strip() if t == "name" else v) for t, s, v in write.values)
             write = replace(write, values=tuple(trimmed))
         self.pending = self.thread.submit(self._inside if self.open else self._alone, write)
 
-    def _inside(self, write: Write) -> list[Effect]:
-        return perform(self.connection, write, replica=self.replica)
+    def _inside(self, write: Any) -> list[Effect]:
+        return self.perform(self.connection, write, self.replica)
 
-    def _alone(self, write: Write) -> list[Effect]:
+    def _alone(self, write: Any) -> list[Effect]:
         with self.connection.transaction():
             self.connection.execute(f"SET TRANSACTION ISOLATION LEVEL {self.isolation}".encode())
-            return perform(self.connection, write, replica=False)
+            return self.perform(self.connection, write, False)
 
     def end(self, how: Literal["COMMIT", "ROLLBACK"]) -> list[Effect]:
         """Commit or roll back; what has been committed by it."""
@@ -184,9 +196,11 @@ class Client:
 class Clients:
     """All sessions, and one that watches them."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection], count: int) -> None:
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection], count: int, perform: Perform = perform
+    ) -> None:
         self.watcher = connect()
-        self.all = [Client(connect()) for _ in range(count)]
+        self.all = [Client(connect(), perform) for _ in range(count)]
         for client in self.all:
             client.connection.execute("SET deadlock_timeout = '10ms'")
         self.told: list[Effect] = []

@@ -97,7 +97,10 @@ class Flow:
                 if not c.fixed and "{row}" in c.value
             )
             lines += [
-                f"  IF TG_OP = 'UPDATE' AND ({moved}) AND EXISTS ({self._now('NEW')}) THEN",
+                (
+                    f"  IF TG_OP = 'UPDATE' AND ({moved}) AND EXISTS ({self._now('NEW')}) AND NOT EXISTS "
+                    f"(SELECT 1 FROM {target} x WHERE {self.there('NEW')}) THEN"
+                ),
                 (
                     f"    UPDATE {target} x SET {sets} FROM {quote_qname(self.here)} s "
                     f"WHERE {self._current('NEW')} AND {self.there('OLD')};"
@@ -115,8 +118,13 @@ class Flow:
         ]
 
     def _now(self, row: str, what: str = "1") -> str:
-        """A query for the row here that has a row's key now."""
-        return f"SELECT {what} FROM {quote_qname(self.here)} s WHERE {self._current(row)}"
+        """A query for the row here that has a row's key now.
+
+        In a transaction that keeps its snapshot a row that others have since deleted is there too:
+        the lock has it fail as such transactions do (40001), not go by what was.
+        """
+        here = quote_qname(self.here)
+        return f"SELECT {what} FROM {here} s WHERE {self._current(row)} FOR KEY SHARE"
 
     def _current(self, row: str) -> str:
         """A condition on `s`: the row here that has a row's key now, if it goes there."""
@@ -150,13 +158,12 @@ def function_sql(
     *,
     schemas: Sequence[str | None],
     forgiving: bool = False,
-    definer: bool = False,
 ) -> str:
     """The trigger function that carries over what is written here.
 
-    `schemas` are looked up names in, `definer` has it run with its owner's rights: whoever writes
-    here need not be allowed to write there. `forgiving`: a row that the other table does not take is
-    left for a gate to find, so that no code fails by a table that it does not know.
+    It runs with its owner's rights: whoever writes here need not be allowed to write there. Names are
+    looked up in `schemas`. `forgiving`: a row that the other table does not take is left for a gate to
+    find, so that no code fails by a table that it does not know.
     """
     path = dict.fromkeys(("pg_catalog", *(quote_ident(s or "public") for s in schemas), "public"))
     left = (
@@ -167,14 +174,18 @@ def function_sql(
     body = ["  IF TG_OP = 'TRUNCATE' THEN", *emptied, "    RETURN NULL;", "  END IF;", *written]
     return (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
-        f"LANGUAGE plpgsql{' SECURITY DEFINER' if definer else ''} SET search_path = {', '.join(path)} "
-        "AS $zdd$\nBEGIN\n" + "\n".join(body) + f"\n  RETURN NULL;\n{left}END\n$zdd$"
+        f"LANGUAGE plpgsql SECURITY DEFINER SET search_path = {', '.join(path)} AS $zdd$\nBEGIN\n"
+        + "\n".join(body)
+        + f"\n  RETURN NULL;\n{left}END\n$zdd$"
     )
 
 
 def triggers(table: QName) -> tuple[str, str]:
-    """The names of a table's triggers, quoted: for rows, and for TRUNCATE."""
-    rows, all_ = (quote_ident(fit(f"zzz_zdd_carry_{w}{table.name}")) for w in ("", "all_"))
+    """The names of a table's triggers, quoted: for rows, and for TRUNCATE.
+
+    They fire before users' own, whose writes are carried after what they answer to.
+    """
+    rows, all_ = (quote_ident(fit(f"AAA_zdd_carry_{w}{table.name}")) for w in ("", "all_"))
     return rows, all_
 
 

@@ -200,7 +200,7 @@ def _carry(merged: Merged, tables: Sequence[QName]) -> tuple[str, ...]:
     flows = [[replace(merged.forth(part), here=table)] for part, table in pairs]
     flows.append([merged.back(part, table) for part, table in pairs])
     return tuple(
-        function_sql(function, carried, schemas=_schemas(merged), definer=True)
+        function_sql(function, carried, schemas=_schemas(merged))
         for function, carried in zip((*forth, back), flows, strict=True)
     )
 
