@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from zdd_migrate.blocks.quoting import quote_ident
 from zdd_migrate.grammar.cursor import Cursor
 from zdd_migrate.grammar.errors import UnreadError
 from zdd_migrate.grammar.literals import string_value
 from zdd_migrate.grammar.tokens import STRING
 from zdd_migrate.model.effects import Effects
+from zdd_migrate.model.names import QName
 from zdd_migrate.model.phase import Phase
 from zdd_migrate.operations.base import NotUnderstood, Operation, Situation
 from zdd_migrate.operations.bodies import body_offset, hidden_operations
@@ -40,6 +42,8 @@ class DoBlock(Operation):
     guarded: tuple[str, ...] = ()
     #: whether all it does with rows is read them
     only_reads: bool = False
+    #: tables that it makes for itself, which stay as long as the session does
+    temporary: tuple[str, ...] = ()
 
     @property
     def only_creates(self) -> bool:
@@ -74,7 +78,8 @@ class DoBlock(Operation):
             draft.note("the rows that the DO block writes are not taken back by undo")
         draft.as_written(
             Phase.EXPAND if self.only_reads else Phase.MIGRATE,
-            undo=(),
+            # in the same session the block would find them a second time
+            undo=[f"DROP TABLE IF EXISTS pg_temp.{quote_ident(name)}" for name in self.temporary],
             why="the migration's own block reads rows, and may refuse to go on"
             if self.only_reads
             else "the migration's own block writes rows, as it is, in one transaction",
@@ -174,6 +179,7 @@ def _read(cursor: Cursor) -> list[Operation]:
         body=body,
         inner_kinds=kinds,
         guarded=guarded_statements(body) if len(kinds) == len(inner) and kinds else (),
+        temporary=tuple(name.name for name in _temporary(inner)),
         only_reads=all(o.doing.verb == "select" for o in inner if isinstance(o, DataStatement)),
     )
     return [block, *inner]
@@ -181,12 +187,20 @@ def _read(cursor: Cursor) -> list[Operation]:
 
 def outlasting(inner: Sequence[Operation]) -> list[Operation]:
     """The operations that are not about the block's own temporary tables, which nobody else sees."""
-    own = {
+    own = set(_temporary(inner))
+    return [o for o in inner if o.relation is None or o.relation not in own]
+
+
+def _temporary(inner: Sequence[Operation]) -> list[QName]:
+    """The temporary tables that are made for certain."""
+    return [
         o.relation
         for o in inner
-        if isinstance(o, CreateTable) and o.persistence == "temporary" and not o.if_not_exists
-    }
-    return [o for o in inner if o.relation is None or o.relation not in own]
+        if isinstance(o, CreateTable)
+        and o.relation is not None
+        and o.persistence == "temporary"
+        and not o.if_not_exists
+    ]
 
 
 READS = {"DO": _read}
