@@ -35,6 +35,7 @@ def test_an_unrelated_update_keeps_a_lossy_value(pg_server: Server) -> None:
 #: from one type to another: a value that fits, one that does not
 FITS = {
     ("text", "int"): ("'8'", "'x'"),
+    ("text", "numeric"): ("'8.5'", "'x'"),
     ("text", "numeric(5,2)"): ("'8.25'", "'1e9'"),
     ("text", "date"): ("'2024-02-29'", "'2023-02-29'"),
     ("text", "uuid"): ("'00000000-0000-0000-0000-000000000001'", "''"),

@@ -133,7 +133,9 @@ def fits(value: str, old: str, new: str, pg: int) -> str | None:
     if a.base in _WHOLE and b.base in _WHOLE:
         limit = {"smallint": 32767, "integer": 2147483647}[b.base]
         return f"{value} BETWEEN {-limit - 1} AND {limit}"
-    if pg >= 16 and (b.base != "numeric" or b.modifiers):
+    if b.base == "numeric" and not b.modifiers and a.base in _NUMBERS:
+        return None
+    if pg >= 16:
         spelled = new.replace("'", "''")
         return f"pg_input_is_valid({value}::text, '{spelled}')"
     return None
