@@ -58,7 +58,8 @@ class AppliedPhases:
             phase,
             self.database,
             approve=phase is Phase.CONTRACT,
-            keep_old=keep_old,
+            approve_drop=phase is Phase.CONTRACT and not keep_old,
+            early=True,  # how long the old shape waits is the release's own business: its soak
             policy=Policy(say=self.say),
             say=self.say,
             progress=progress,

@@ -39,7 +39,7 @@ def users(database: str) -> str:
 
 
 def _run(plan: Path, phase: Phase, database: str) -> Result:
-    return run_phase(plan, phase, database, approve=True, keep_old=True, policy=QUICK)
+    return run_phase(plan, phase, database, approve=True, policy=QUICK)
 
 
 def test_apply_waits_at_each_release(plan: Path, users: str) -> None:

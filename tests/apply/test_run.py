@@ -55,7 +55,7 @@ def look(database: str) -> dict[str, str]:
 def run_all(plan: Path, database: str) -> None:
     """Every phase."""
     for phase in Phase:
-        run_phase(plan, phase, database, approve=True, policy=QUICK)
+        run_phase(plan, phase, database, approve=True, approve_drop=True, early=True, policy=QUICK)
 
 
 def test_the_end_is_the_plain_migrations(plan: Path, shop_db: str, pg_server: object) -> None:
@@ -78,7 +78,7 @@ def test_undo_from_each_phase_leaves_nothing(plan: Path, shop_db: str, last: Pha
     """Outside schema zdd the database is as it was."""
     before = look(shop_db)
     for phase in list(Phase)[: last.number]:
-        run_phase(plan, phase, shop_db, approve=True, keep_old=True, policy=QUICK)
+        run_phase(plan, phase, shop_db, approve=True, policy=QUICK)
 
     undo(plan, shop_db, policy=QUICK)
 
@@ -93,6 +93,26 @@ def test_past_the_point_of_no_return_undo_refuses(plan: Path, shop_db: str) -> N
     with pytest.raises(FindingsError, match=r"contract-2 .* point of no return"):
         undo(plan, shop_db)
     assert status(plan, shop_db).past_return
+
+
+def test_what_drops_for_good_asks_and_waits(plan: Path, shop_db: str) -> None:
+    """Approved contract is reversible; the drop has an approval and a day of its own."""
+    for phase in Phase:
+        last = run_phase(plan, phase, shop_db, approve=True, policy=QUICK)
+    left = look(shop_db)
+    with pytest.raises(FindingsError, match=r"contract-2 has no way back and waits until 20\d\d-"):
+        run_phase(plan, Phase.CONTRACT, shop_db, approve_drop=True, policy=QUICK)
+    waiting = status(plan, shop_db)
+    with psycopg.connect(shop_db, autocommit=True) as connection:
+        connection.execute("UPDATE zdd.step SET changed_at = changed_at - interval '8 days'")
+    dropped = run_phase(plan, Phase.CONTRACT, shop_db, approve_drop=True, policy=QUICK)
+
+    assert last.left == ["contract-2"]
+    assert "column public.users.zdd_old_username" in left
+    assert "--approve-drop from 20" in waiting.next
+    assert not waiting.past_return
+    assert dropped.ran == ["contract-2"]
+    assert "column public.users.zdd_old_username" not in look(shop_db)
 
 
 def test_order_approval_and_repetition(plan: Path, shop_db: str) -> None:

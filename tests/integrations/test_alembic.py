@@ -288,12 +288,24 @@ def test_planned_revisions_run_one_by_one(project: Path, database: str) -> None:
     assert differences(project, database, hide=True) == "[]"
 
     approved = alembic(database, "-x", "zdd-approve=c3d4_rename_user_name", "upgrade", "head")
-    assert approved.returncode == 0, approved.stderr
+    assert approved.returncode != 0
+    assert "alembic -x zdd-approve-drop=c3d4_rename_user_name upgrade" in approved.stderr
+    assert version(database) == "c3d4_contract"
+    assert columns(database) == {"id", "email", "username", "created_at", "zdd_old_username"}
+    assert differences(project, database, hide=True) == "[]"
+    dropping = ("-x", "zdd-approve-drop=c3d4_rename_user_name", "upgrade", "head")
+    early = alembic(database, *dropping)
+    assert early.returncode != 0
+    assert "waits until" in early.stderr
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE zdd.step SET changed_at = changed_at - interval '8 days'")
+    dropped = alembic(database, *dropping)
+    assert dropped.returncode == 0, dropped.stderr
     assert version(database) == "c3d4"
     assert columns(database) == {"id", "email", "username", "created_at"}
     same = alembic(database, "check")
     assert "No new upgrade operations detected" in same.stdout + same.stderr
-    back = alembic(database, "downgrade", "c3d4_switch")
+    back = alembic(database, "downgrade", "c3d4_contract")
     assert back.returncode != 0
     assert version(database) == "c3d4"
 

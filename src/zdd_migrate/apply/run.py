@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 
 from zdd_migrate.apply.backfill import Progress, remaining, run_backfill
-from zdd_migrate.apply.journal import Journal
+from zdd_migrate.apply.journal import Entry, Journal
 from zdd_migrate.apply.steps import Policy, run_step, undo_step
 from zdd_migrate.errors import (
     EnvironmentFailedError,
@@ -95,21 +96,23 @@ def run_phase(
     *,
     dry_run: bool = False,
     approve: bool = False,
-    keep_old: bool = False,
+    approve_drop: bool = False,
+    early: bool = False,
     policy: Policy | None = None,
     say: Say = lambda _: None,
     progress: Progress | None = None,
 ) -> Result:
     """Run one phase; steps done before are skipped, so a stopped run goes on where it stopped.
 
-    `approve` is asked for by contract. `keep_old` stops before the step without a way back.
-    Raises PlanMovedError when the schema is not the plan's, FindingsError when an earlier phase or
-    a gate is not through.
+    `approve` is asked for by contract. What has no way back, and all after it, is left until
+    `approve_drop`, and until its day has come, or `early`. Raises PlanMovedError when the schema is
+    not the plan's, FindingsError when an earlier phase or a gate is not through, or the day has not
+    come.
     """
     plan = read(plan_dir)
     steps = plan.steps.get(phase, ())
     result = Result(plan.name, phase.value)
-    if phase is Phase.CONTRACT and steps and not (approve or dry_run):
+    if phase is Phase.CONTRACT and steps and not (approve or approve_drop or dry_run):
         raise InputError(
             "contract takes away what old code needs: make sure none is left running, then give "
             "--approve"
@@ -134,9 +137,11 @@ def run_phase(
             if step.id in entries and entries[step.id].state == "done":
                 result.skipped.append(step.id)
                 continue
-            if keep_old and step.undo is None:
-                result.left.append(step.id)
-                continue
+            if step.id in plan.drops and not approve_drop:
+                result.left += [s.id for s in steps[steps.index(step) :]]
+                break
+            if not early:
+                _day_has_come(step, journal.entries(), plan)
             say(f"{step.id}: {step.why}")
             _run(connection, journal, step, phase, policy, progress)
             result.ran.append(step.id)
@@ -146,6 +151,26 @@ def run_phase(
                     result.left += [s.id for s in steps[steps.index(step) + 1 :]]
                     break
     return result
+
+
+def day_of(step: Step, plan: Plan, entries: Mapping[str, Entry]) -> datetime | None:
+    """When a step without a way back may run: some days after the last that has one. None: at once."""
+    days = step.after_days if isinstance(step, Sql) else 0
+    before = [
+        entries[s.id].changed_at
+        for s in plan.steps.get(Phase.CONTRACT, ())
+        if s.undo is not None and s.id in entries
+    ]
+    return max(before) + timedelta(days=days) if days and before else None
+
+
+def _day_has_come(step: Step, entries: Mapping[str, Entry], plan: Plan) -> None:
+    day = day_of(step, plan, entries)
+    if day is not None and datetime.now(UTC) < day:
+        raise FindingsError(
+            f"{step.id} has no way back and waits until {day:%Y-%m-%d %H:%M} UTC: what it drops can "
+            "be brought back at once until then. Run it after that, or give --early too"
+        )
 
 
 def _run(
@@ -306,6 +331,7 @@ def status(plan_dir: Path, database: str) -> Status:
     with _session(database, "zdd-migrate status") as connection:
         entries = Journal(connection, plan.name).entries()
     phases = []
+    waiting = plan.part(Phase.CONTRACT, drop=True)
     for phase in Phase:
         ids = [step.id for step in plan.steps.get(phase, ())]
         done = tuple(i for i in ids if i in entries and entries[i].state == "done")
@@ -314,12 +340,22 @@ def status(plan_dir: Path, database: str) -> Status:
         state = "done" if len(done) == len(ids) else "partly" if done or running else "open"
         phases.append(PhaseStatus(phase, state, done, left, running))
     past = any(step.undo is None and step.id in entries for _, step in plan.all_steps())
-    return Status(plan.name, tuple(phases), past, _next(phases))
+    return Status(plan.name, tuple(phases), past, _next(phases, waiting, plan, entries))
 
 
-def _next(phases: list[PhaseStatus]) -> str:
+def _next(
+    phases: list[PhaseStatus],
+    waiting: Sequence[Step],
+    plan: Plan,
+    entries: Mapping[str, Entry],
+) -> str:
     for one in phases:
         if one.state != "done":
+            left = {*one.open, *one.running}
+            if left <= {step.id for step in waiting}:
+                day = day_of(next(s for s in waiting if s.id in left), plan, entries)
+                when = f" from {day:%Y-%m-%d %H:%M} UTC on" if day is not None else ""
+                return f"zdd-migrate apply PLAN --phase contract --approve-drop{when}: it drops for good"
             approve = " --approve" if one.phase is Phase.CONTRACT else ""
             return f"zdd-migrate apply PLAN --phase {one.phase.value}{approve}"
     return "nothing: the plan is through"

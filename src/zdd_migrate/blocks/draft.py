@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: lock timeout of a step that locks out readers or writers only for an instant
 BRIEF_MS = 2000
+#: how long what is dropped stays out of use, and can come back, before it may be dropped for good
+SOAK_DAYS = 7
 #: steps that build or validate wait as long as it takes, under a lock that blocks nobody
 PATIENT_MS = 0
 
@@ -428,7 +430,7 @@ class Draft:
         hard = [s for s in contract if s.undo is None and id(s) not in self._staying]
         out[Phase.CONTRACT] = [s for s in contract if all(s is not h for h in hard)]
         # by then renamed tables have their new names
-        out[Phase.CONTRACT] += [self._under_final_names(s) for s in hard]
+        out[Phase.CONTRACT] += [_soaking(self._under_final_names(s)) for s in hard]
         if out[Phase.CONTRACT] or self.needs_release:
             out[Phase.SWITCH].append(
                 Release(
@@ -477,6 +479,11 @@ class Draft:
 
 def _texts(statements: str | Sequence[str]) -> tuple[str, ...]:
     return (statements,) if isinstance(statements, str) else tuple(statements)
+
+
+def _soaking(step: Step) -> Step:
+    """What drops for good waits for its day."""
+    return replace(step, after_days=SOAK_DAYS) if isinstance(step, Sql) else step
 
 
 def _with_id(step: Step, id_: str) -> Step:

@@ -26,8 +26,11 @@ database_option = click.option(
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
 @click.option("--approve", is_flag=True, help="Needed for contract: no old code is left running.")
 @click.option(
-    "--keep-old", is_flag=True, help="In contract, stop before the step that has no way back."
+    "--approve-drop",
+    is_flag=True,
+    help="Needed for contract's last steps, which drop for good: nothing was missed.",
 )
+@click.option("--early", is_flag=True, help="With --approve-drop: before the day it waits for.")
 @click.option("--attempts", type=click.IntRange(1), default=30, help="Tries for each lock.")
 @format_option("text", "json")
 @quiet_option
@@ -37,7 +40,8 @@ def command(
     database: str,
     dry_run: bool,
     approve: bool,
-    keep_old: bool,
+    approve_drop: bool,
+    early: bool,
     attempts: int,
     format_: str,
     quiet: bool,
@@ -56,7 +60,8 @@ def command(
         database,
         dry_run=dry_run,
         approve=approve,
-        keep_old=keep_old,
+        approve_drop=approve_drop,
+        early=early,
         policy=Policy(attempts=attempts, say=say),
         say=say,
         progress=bar.update,
@@ -72,6 +77,11 @@ def command(
     before = f"; done before: {', '.join(result.skipped)}" if result.skipped else ""
     left = f"; left: {', '.join(result.left)}" if result.left else ""
     click.echo(f"{phase} of {result.plan}: {verb} {steps}{before}{left}")
+    if result.left:
+        click.echo(
+            "what is left drops for good: when nothing was missed, --phase contract --approve-drop "
+            "(zdd-migrate status says from which day on)"
+        )
     for code in result.releases:
         then = "contract comes when no old instance is left"
         if result.left:

@@ -75,6 +75,7 @@ def step_to_json(step: Step) -> dict[str, Any]:
             out["relation"] = step.relation
             out["lock_timeout_ms"] = step.lock_timeout_ms
             out["statement_timeout_ms"] = step.statement_timeout_ms
+            out["after_days"] = step.after_days
         case Validate():
             out["sql"] = list(step.statements)
             out["transactional"] = True

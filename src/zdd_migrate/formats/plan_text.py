@@ -106,7 +106,9 @@ def _waits(step: Step) -> str:
 
 def _undo(step: Step, width: int) -> str:
     if step.undo is None:
-        return "none: the point of no return"
+        days = step.after_days if isinstance(step, Sql) else 0
+        wait = f"; asks for --approve-drop, {days} days after the step before it" if days else ""
+        return f"none: the point of no return{wait}"
     if not step.undo:
         return "nothing to undo"
     return _short("; ".join(step.undo), width)

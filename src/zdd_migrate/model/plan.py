@@ -29,6 +29,8 @@ class Sql:
     relation: str | None = None
     lock_timeout_ms: int = 2000
     statement_timeout_ms: int = 0
+    #: days that must have passed since the step before it: what is dropped waits out of use first
+    after_days: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +193,19 @@ class Plan:
         for phase in Phase:
             for step in self.steps.get(phase, ()):
                 yield phase, step
+
+    def part(self, phase: Phase, *, drop: bool) -> tuple[Step, ...]:
+        """A phase's steps. Contract has two parts: as far as it can be undone, and (`drop`) the
+        first step without a way back and what comes after it."""
+        steps = self.steps.get(phase, ())
+        ends = [n for n, step in enumerate(steps) if step.undo is None]
+        cut = ends[0] if ends and phase is Phase.CONTRACT else len(steps)
+        return steps[cut:] if drop else steps[:cut]
+
+    @property
+    def drops(self) -> tuple[str, ...]:
+        """Ids of the steps that ask for an approval of their own."""
+        return tuple(step.id for step in self.part(Phase.CONTRACT, drop=True))
 
     @property
     def point_of_no_return(self) -> str | None:

@@ -136,6 +136,8 @@ def _step_head(step: Step) -> dict[str, Any]:
                 head["relation"] = step.relation
             head["lock_timeout_ms"] = step.lock_timeout_ms
             head["statement_timeout_ms"] = step.statement_timeout_ms
+            if step.after_days:
+                head["after_days"] = step.after_days
         case Validate():
             head.update(table=step.table, constraint=step.constraint, lock=str(step.lock))
         case Backfill():
@@ -289,6 +291,7 @@ def _step(
             relation=head.get("relation"),
             lock_timeout_ms=int(head.get("lock_timeout_ms", 2000)),
             statement_timeout_ms=int(head.get("statement_timeout_ms", 0)),
+            after_days=int(head.get("after_days", 0)),
         )
     if kind == "validate":
         lock = LockMode(head.get("lock", str(LockMode.SHARE_UPDATE_EXCLUSIVE)))

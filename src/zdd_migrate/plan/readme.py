@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Release, Step
+from zdd_migrate.model.plan import Backfill, Gate, Phase, Plan, Release, Sql, Step
 
 _WHO = {
     Phase.EXPAND: "While only the old code runs. It does not notice.",
@@ -46,6 +46,8 @@ def readme(plan: Plan) -> str:
                 f"    zdd-migrate apply . --phase {phase.value} --database URL{_approve(phase)}",
                 "",
             ]
+            if plan.drops and phase is Phase.CONTRACT:
+                lines += _drop(plan)
     lines += ["## Back", ""]
     last = plan.point_of_no_return
     if last is None:
@@ -70,6 +72,21 @@ def readme(plan: Plan) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _drop(plan: Plan) -> list[str]:
+    """The part of contract that has no way back: later, and behind a yes of its own."""
+    dropping = plan.part(Phase.CONTRACT, drop=True)
+    days = max((s.after_days for s in dropping if isinstance(s, Sql)), default=0)
+    which = ", ".join(f"`{id_}`" for id_ in plan.drops)
+    wait = f"{days} days later, when" if days else "When"
+    wait += " nobody has missed anything:"
+    return [
+        f"That leaves out {which}: until then everything can be brought back at once. {wait}",
+        "",
+        "    zdd-migrate apply . --phase contract --database URL --approve-drop",
+        "",
+    ]
 
 
 def _approve(phase: Phase) -> str:

@@ -13,7 +13,7 @@ old code is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,26 +35,34 @@ _READING = "zdd_reading"
 class PhaseOp(MigrateOperation):
     """Run one phase of a plan's directory."""
 
-    def __init__(self, plan: Path, phase: str) -> None:
-        self.plan, self.phase = Path(plan), Phase(phase)
+    def __init__(self, plan: Path, phase: str, *, drop: bool = False) -> None:
+        self.plan, self.phase, self.drop = Path(plan), Phase(phase), drop
 
     @classmethod
-    def zdd_phase(cls, operations: Operations, plan: Path, phase: str) -> None:
-        """Run the phase `phase` (expand, migrate, switch or contract) of the plan in `plan`."""
-        operations.invoke(cls(plan, phase))
+    def zdd_phase(
+        cls, operations: Operations, plan: Path, phase: str, *, drop: bool = False
+    ) -> None:
+        """Run the phase `phase` (expand, migrate, switch or contract) of the plan in `plan`.
+
+        Steps without a way back run only with `drop`, and then they alone.
+        """
+        operations.invoke(cls(plan, phase, drop=drop))
 
 
 @Operations.register_operation("zdd_undo")
 class UndoOp(MigrateOperation):
     """Walk a plan back."""
 
-    def __init__(self, plan: Path, to: str) -> None:
-        self.plan, self.to = Path(plan), to
+    def __init__(self, plan: Path, to: str, *, drop: bool = False) -> None:
+        self.plan, self.to, self.drop = Path(plan), to, drop
 
     @classmethod
-    def zdd_undo(cls, operations: Operations, plan: Path, to: str) -> None:
-        """Walk the plan in `plan` back until `to` is the last phase standing (start: none is)."""
-        operations.invoke(cls(plan, to))
+    def zdd_undo(cls, operations: Operations, plan: Path, to: str, *, drop: bool = False) -> None:
+        """Walk the plan in `plan` back until `to` is the last phase standing (start: none is).
+
+        With `drop` it is the drop that is to be taken back, which cannot be.
+        """
+        operations.invoke(cls(plan, to, drop=drop))
 
 
 @Operations.implementation_for(PhaseOp)
@@ -64,16 +72,18 @@ def _run(operations: Operations, op: PhaseOp) -> None:
     context = operations.migration_context
     with _in_alembics_words():
         plan = read(op.plan)
-    steps = plan.steps.get(op.phase, ())
+    steps = plan.part(op.phase, drop=op.drop)
     if context.opts.get(_READING):
         context.opts["zdd_planned"] = True
         for step in steps:
             _emit(operations, step)
         return
     if context.as_sql:
-        _script(operations, plan, op.phase)
+        _script(operations, plan, op.phase, steps)
         return
     _gate(context, plan, op.phase)
+    if op.drop:
+        _drop_gate(context, plan)
     from zdd_migrate.apply import Policy, run_phase
 
     with context.autocommit_block(), _by_our_name(context), _in_alembics_words():
@@ -82,6 +92,8 @@ def _run(operations: Operations, op: PhaseOp) -> None:
             op.phase,
             _url(context),
             approve=True,
+            approve_drop=op.drop,
+            early=op.drop and _given(context).get("zdd-approve-drop") == "all",
             policy=Policy(say=_say(context)),
             say=_say(context),
         )
@@ -92,6 +104,11 @@ def _undo(operations: Operations, op: UndoOp) -> None:
     from zdd_migrate.apply import Policy, undo
 
     context = operations.migration_context
+    if op.drop:
+        raise CommandError(
+            f"{op.plan.name}: what was dropped cannot be brought back: go forward with another "
+            "migration"
+        )
     if context.as_sql:
         raise CommandError(
             f"the way back of {op.plan.name} asks the database where it stands and cannot be a "
@@ -105,9 +122,8 @@ def _gate(context: MigrationContext, plan: Plan, phase: Phase) -> None:
     """Contract needs a yes, given for this plan on this call."""
     if phase is not Phase.CONTRACT:
         return
-    environment = context.environment_context
-    given = environment.get_x_argument(as_dictionary=True) if environment is not None else {}
-    if given.get("zdd-approve") not in (plan.name, "all"):
+    given = _given(context)
+    if given.get("zdd-approve") not in (plan.name, "all") and "zdd-approve-drop" not in given:
         with context.autocommit_block():
             pass  # what ran before this stays
         raise CommandError(
@@ -117,9 +133,30 @@ def _gate(context: MigrationContext, plan: Plan, phase: Phase) -> None:
         )
 
 
-def _script(operations: Operations, plan: Plan, phase: Phase) -> None:
+def _given(context: MigrationContext) -> dict[str, str]:
+    """What was said with -x; `zdd-approve=all` says yes to dropping too, and to doing it now."""
+    environment = context.environment_context
+    said = environment.get_x_argument(as_dictionary=True) if environment is not None else {}
+    given = {k: v for k, v in said.items() if isinstance(v, str)}
+    if given.get("zdd-approve") == "all":
+        given.setdefault("zdd-approve-drop", "all")
+    return given
+
+
+def _drop_gate(context: MigrationContext, plan: Plan) -> None:
+    """What has no way back needs a yes of its own."""
+    if _given(context).get("zdd-approve-drop") in (plan.name, "all"):
+        return
+    with context.autocommit_block():
+        pass  # what ran before this stays
+    raise CommandError(
+        f"{plan.name}: this drops for good what contract took out of use. When nothing was missed: "
+        f"alembic -x zdd-approve-drop={plan.name} upgrade …"
+    )
+
+
+def _script(operations: Operations, plan: Plan, phase: Phase, steps: Sequence[Step]) -> None:
     """The phase for `--sql`: each step as it would be run, where that can be a script."""
-    steps = plan.steps.get(phase, ())
     if any(isinstance(step, Backfill) for step in steps):
         raise CommandError(
             f"{plan.name}: {phase.value} fills rows in batches and cannot be a script: run "

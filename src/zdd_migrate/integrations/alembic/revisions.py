@@ -1,6 +1,6 @@
 """A plan written as Alembic revisions: one for each phase, in one line, the last with the old id.
 
-The contract revision keeps the id of the revision that was planned, so that later revisions and
+What contract takes out of use is dropped by a revision of its own. The last revision keeps the id of the revision that was planned, so that later revisions and
 databases that already ran it fit on. What the file said before is kept beside the plan.
 """
 
@@ -41,11 +41,11 @@ PLAN = Path(__file__).parent / "{plans}" / "{plan}"
 
 
 def upgrade() -> None:
-    op.zdd_phase(PLAN, "{phase}")
+    op.zdd_phase(PLAN, "{phase}"{drop})
 
 
 def downgrade() -> None:
-    op.zdd_undo(PLAN, "{back}")
+    op.zdd_undo(PLAN, "{back}"{drop})
 '''
 
 
@@ -69,13 +69,15 @@ def write_revisions(plan: Plan, planned: Revision, versions: Path) -> Written:
     down: tuple[str, ...] = planned.down
     back = "start"
     out = []
-    for position, phase in enumerate(phases, start=1):
-        last = phase is phases[-1]
+    parts = [(phase, False) for phase in phases if any(plan.part(phase, drop=False))]
+    parts += [(phase, True) for phase in phases if any(plan.part(phase, drop=True))]
+    for position, (phase, drop) in enumerate(parts, start=1):
+        last = position == len(parts)
         id_ = planned.id if last else _id(planned.id, phase)
         name = planned.path.name if last else f"{id_}_{plan.name}.py".replace("-", "_")
         text = _FILE.format(
-            title=f"{plan.name}: {phase.value} ({position} of {len(phases)})",
-            words=_words(plan, phase),
+            title=f"{plan.name}: {'drop' if drop else phase.value} ({position} of {len(parts)})",
+            words=_words(plan, phase, drop=drop),
             id=id_,
             down=", ".join(down) or "nothing",
             down_value=_python(down),
@@ -84,6 +86,7 @@ def write_revisions(plan: Plan, planned: Revision, versions: Path) -> Written:
             plan=plan.name,
             phase=phase.value,
             back=back,
+            drop=", drop=True" if drop else "",
         )
         (versions / name).write_text(text, encoding="utf-8")
         out.append((id_, versions / name))
@@ -108,19 +111,25 @@ def _id(original: str, phase: Phase) -> str:
     return f"{original[: _LONGEST_ID - len(phase.value) - 10]}_{mark}_{phase.value}"
 
 
-def _words(plan: Plan, phase: Phase) -> str:
+def _words(plan: Plan, phase: Phase, *, drop: bool) -> str:
     """What the phase does, step by step, and what has to be so before it."""
     lines = []
-    if phase is Phase.CONTRACT:
+    if drop:
+        lines += [
+            "Has no way back, and refuses to run until somebody says so:",
+            f"alembic -x zdd-approve-drop={plan.name} upgrade …",
+            "",
+        ]
+    elif phase is Phase.CONTRACT:
         lines += [
             "Refuses to run until no old code is left and somebody says so:",
             f"alembic -x zdd-approve={plan.name} upgrade …",
             "",
         ]
-    for step in plan.steps[phase]:
+    for step in plan.part(phase, drop=drop):
         if not isinstance(step, Release):
             lines.append(f"- {_plain(_of(step))}")
-    releases = [s for s in plan.steps[phase] if isinstance(s, Release)]
+    releases = [s for s in plan.part(phase, drop=drop) if isinstance(s, Release)]
     lines += [f"After this: {_plain(r.why)}." for r in releases]
     return "\n".join(lines) + "\n"
 
