@@ -25,6 +25,7 @@ import psycopg
 from zdd_deploy.failures import BusyError, FencedError, JournalGoneError
 from zdd_deploy.history import Event
 from zdd_migrate.errors import EnvironmentFailedError, InputError
+from zdd_migrate.postgres.advisory import locked
 
 T = TypeVar("T")
 
@@ -370,8 +371,7 @@ def _refuse_pooler(connection: psycopg.Connection) -> None:
 
 
 def _locked(connection: psycopg.Connection, what: str) -> bool:
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_key(what),)).fetchone()
-    return bool(row and row[0])
+    return locked(connection, _key(what))
 
 
 def _key(what: str) -> int:

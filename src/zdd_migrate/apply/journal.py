@@ -8,7 +8,6 @@ one for each database's DDL.
 
 from __future__ import annotations
 
-import time
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import psycopg
 from zdd_migrate.apply.backfill import Cursor, dump_key, load_key
 from zdd_migrate.errors import EnvironmentFailedError, LockNotObtainedError
 from zdd_migrate.model.plan import Phase, Step
+from zdd_migrate.postgres.advisory import locked
 
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS zdd;
@@ -37,8 +37,6 @@ CREATE TABLE IF NOT EXISTS zdd.event (
   plan text NOT NULL, step text, what text NOT NULL, by text NOT NULL DEFAULT current_user);
 """
 _DATABASE_LOCK = zlib.crc32(b"zdd-migrate: one DDL session a database")
-#: how often a lock is asked for, a tenth of a second apart
-_LOCK_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +74,11 @@ class Journal:
         return bool(row and row[0])
 
     def lock(self) -> None:
-        """Keep every other run away from this database's phases until the session ends.
-
-        A run that has just ended, or was killed, holds its lock until the server has noticed.
-        """
-        for number in range(_LOCK_TRIES):
-            if number:
-                time.sleep(0.1)
-            row = self.connection.execute(
-                "SELECT pg_try_advisory_lock(%s)", (_DATABASE_LOCK,)
-            ).fetchone()
-            if row and row[0]:
-                return
-        raise LockNotObtainedError(
-            "another zdd-migrate run is at work on this database; wait for it to end"
-        )
+        """Keep every other run away from this database's phases until the session ends."""
+        if not locked(self.connection, _DATABASE_LOCK):
+            raise LockNotObtainedError(
+                "another zdd-migrate run is at work on this database; wait for it to end"
+            )
 
     def entries(self) -> dict[str, Entry]:
         """What is recorded, by step id."""
