@@ -185,7 +185,8 @@ def _shifts(bench: Bench, saved: Saved) -> Iterator[tuple[str, list[list[Phase]]
 def _groups(bench: Bench, saved: Saved) -> list[list[Phase]]:
     """Phases to undo together: on the longest way back one by one, else all that old code lives in."""
     phases = list(dict.fromkeys(p for p, step in reversed(saved.done) if step.undo))
-    if saved.phase is last_reversible(bench.plan) or bench.plan.dual_writes:
+    longest = saved.phase is last_reversible(bench.plan) and bench.effort.lingers
+    if longest or bench.plan.dual_writes:
         return [[phase] for phase in phases]
     return [
         [phase for phase in phases if phase is Phase.CONTRACT],

@@ -19,6 +19,9 @@ class Effort:
     settle: int = 2
     rows: int = 3000
     every_undo: bool = True
+    #: whether clients go on after the last step of a phase as well, and between the phases undone on
+    #: the longest way back; what comes next looks at the same state anyway
+    lingers: bool = True
     #: whether somebody's long transaction stands in the way of each step
     bystander: bool = True
     #: conditions of `hostile.CONDITIONS` to make while steps run
@@ -27,7 +30,7 @@ class Effort:
     @classmethod
     def quick(cls) -> Effort:
         """Enough for every push: fewer rounds and rows, and one way back, the longest."""
-        return cls(rounds=2, settle=1, rows=300, every_undo=False, bystander=False)
+        return cls(rounds=2, settle=1, rows=300, every_undo=False, lingers=False, bystander=False)
 
 
 @dataclass(slots=True)

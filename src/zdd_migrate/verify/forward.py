@@ -99,7 +99,8 @@ def _steps(bench: Bench, database: str, phase: Phase, steps: Sequence[Step]) -> 
             for step in steps:
                 bench.say(f"{step.id} under load")
                 said = runner.run(step, phase, watcher)
-                settle(sessions, bench.effort.settle, last=step is steps[-1])
+                if bench.effort.lingers or step is not steps[-1]:
+                    settle(sessions, bench.effort.settle, last=step is steps[-1])
                 bench.collect(sessions, phase.value, "during", step.id)
                 if said:
                     failed = LawResult(STEPS_RUN, phase.value, False, 1, said, step.id)
