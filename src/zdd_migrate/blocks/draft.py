@@ -76,6 +76,8 @@ class Draft:
     #: renamed columns that new code sees through a view until contract, by the name that the plain
     #: migration has got to: their present names
     behind_view: dict[tuple[QName, str], str] = field(default_factory=dict)
+    #: steps of contract that speak of a table's columns by the names they have before the swap
+    guards: dict[QName, list[Callable[[], None]]] = field(default_factory=dict)
     #: the kinds of operations that the migration has for each table
     done_to: Mapping[QName, frozenset[str]] = field(default_factory=dict)
     #: whether it does nothing else at all
@@ -365,6 +367,13 @@ class Draft:
     def later(self, phase: Phase, add: Callable[[], None]) -> None:
         """Keep a place in a phase for steps that `add` adds once every operation has been heard."""
         self._steps[phase].append(_Later(add))
+
+    def before_swap(self, table: QName, add: Callable[[], None]) -> None:
+        """Like `later`, in contract, just before the columns of a table change their names."""
+        if self.dual_write:
+            self.later(Phase.CONTRACT, add)
+        else:
+            self.guards.setdefault(table, []).append(add)
 
     def last(
         self, add: Callable[[], None], phase: Phase = Phase.MIGRATE, *, foremost: bool = False

@@ -137,14 +137,21 @@ def _required(
     table, name, col = reshape.table, draft.sql_name(reshape.table), quote_ident(column.name)
     if guarded:
         given = " AND ".join(f"{quote_ident(c.name)} IS NOT NULL" for c in reshape.dropped)
-        draft.gate(
-            # code that writes the new columns alone no longer touches the old ones
-            Phase.SWITCH if draft.dual_write else Phase.CONTRACT,
-            f"SELECT 1 FROM {name} WHERE {given} AND {col} IS NULL LIMIT 1",
-            message=f"rows of {table} have values that {column.name} ({column.type}) cannot hold: "
-            f"correct them first (SELECT * FROM {name} WHERE {given} AND {col} IS NULL)",
-            why=f"every old value must have a new one in {column.name}",
-        )
+
+        def all_fit() -> None:
+            draft.gate(
+                # code that writes the new columns alone no longer touches the old ones
+                Phase.SWITCH if draft.dual_write else Phase.CONTRACT,
+                f"SELECT 1 FROM {name} WHERE {given} AND {col} IS NULL LIMIT 1",
+                message=f"rows of {table} have values that {column.name} ({column.type}) cannot hold: "
+                f"correct them first (SELECT * FROM {name} WHERE {given} AND {col} IS NULL)",
+                why=f"every old value must have a new one in {column.name}",
+            )
+
+        if draft.dual_write:
+            all_fit()
+        else:
+            draft.before_swap(table, all_fit)
     if column.not_null:
         draft.gate(
             Phase.CONTRACT,

@@ -135,6 +135,8 @@ def reserve(draft: Draft, table: QName) -> None:
             from zdd_migrate.blocks.twin import all_syncs
 
             found = all_syncs(draft, table)
+            for guard in draft.guards.get(table, ()) if part is _swap else ():
+                guard()
             if found and (part is not _swap or any(sync.final for sync in found)):
                 draft.step(
                     Phase.EXPAND if part is _expand else Phase.CONTRACT, part(draft, table, found)

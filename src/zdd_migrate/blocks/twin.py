@@ -104,7 +104,7 @@ def plan_twin(draft: Draft, twin: Twin) -> None:
     if not first:
         return
     draft.planned_twins.append(twin)
-    draft.later(Phase.CONTRACT, lambda: _all_fit(draft, twin.table, twin.old.name))
+    draft.before_swap(twin.table, lambda: _all_fit(draft, twin.table, twin.old.name))
     reserve(draft, twin.table)
     draft.later(Phase.MIGRATE, lambda: _fill(draft, twin.table, twin.old.name))
     if all(t.table != twin.table for t in draft.planned_twins[:-1]):

@@ -13,6 +13,7 @@ from zdd_migrate.verify.bench import Bench, Living, settle, start
 from zdd_migrate.verify.dual import code_in
 from zdd_migrate.verify.judge import STEPS_RUN
 from zdd_migrate.verify.laws import check_end, check_laws, check_rows
+from zdd_migrate.verify.loose import loose_notes
 
 #: which code versions live in a phase: while its steps run, and once they are done
 _DURING = {
@@ -126,6 +127,8 @@ def _after(bench: Bench, database: str, phase: Phase) -> None:
     bench.steady(database, phase.value, living)
     check_laws(bench, database, phase)
     check_rows(bench, database, phase.value)
+    if phase is Phase.SWITCH:
+        bench.notes += loose_notes(bench, database)
     if phase is Phase.SWITCH and bench.plan.dual_writes:
         # the last release writes the new shape alone, so it comes after what must hold of both
         bench.steady(database, phase.value, [Living("new", bench.code)])
