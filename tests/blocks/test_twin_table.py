@@ -6,11 +6,14 @@ import psycopg
 import pytest
 
 from tests.stories import STORIES, Story
+from tests.story import schema_of
 from zdd_migrate.apply.steps import run_step
 from zdd_migrate.errors import FindingsError
 from zdd_migrate.model.names import QName
 from zdd_migrate.model.plan import Gate, Phase
+from zdd_migrate.plan.planner import make_plan
 from zdd_migrate.plan.twin_tables import renamed_text
+from zdd_migrate.reading.statements import read_sql
 
 STORY = Story(STORIES / "partition-existing-table")
 FITS = "INSERT INTO readings VALUES (1, '2020-01-01', 1)"
@@ -102,3 +105,39 @@ def test_what_a_users_after_trigger_writes_is_carried_too(made: str, database: s
         ]
 
     assert found == [[(11,)], [(11,)]]
+
+
+#: a type of a session's own, called like one that our functions name, whose check runs code
+TRAP = """
+CREATE FUNCTION pg_temp.noted(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  IF current_user <> 'zdd_clerk' THEN RAISE EXCEPTION 'run as another'; END IF; RETURN true; END $$;
+CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.noted(VALUE));
+"""
+
+
+@pytest.mark.pg
+def test_what_carries_with_its_owners_rights_runs_nobody_elses_code(database: str) -> None:
+    """Whoever may write to a table must not come by the rights of whoever made the function."""
+    before = "CREATE TABLE notes (id int PRIMARY KEY, doc json); GRANT ALL ON notes TO PUBLIC;"
+    plan = make_plan(
+        [read_sql("ALTER TABLE notes RENAME TO pages", "m.sql", in_transaction=False)],
+        schema_of(before),
+        name="test",
+        before=before,
+        via="copy",
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(before.encode())
+        for step in plan.steps[Phase.EXPAND]:
+            run_step(connection, step)
+        connection.execute("CREATE ROLE zdd_clerk")
+        try:
+            connection.execute("SET ROLE zdd_clerk")
+            connection.execute(TRAP)
+            connection.execute("INSERT INTO notes VALUES (1, '{}')")
+            connection.execute("UPDATE notes SET doc = '[]'")
+            connection.execute("RESET ROLE")
+            found = connection.execute("SELECT doc::pg_catalog.text FROM pages").fetchall()
+            assert found == [("[]",)]
+        finally:
+            connection.execute("RESET ROLE; DROP OWNED BY zdd_clerk; DROP ROLE zdd_clerk")

@@ -152,6 +152,15 @@ class Flow:
         ]
 
 
+def with_owners_rights(schemas: Sequence[str | None]) -> str:
+    """The head of a trigger function that runs with its owner's rights: whoever writes here need not
+    be allowed to write there. Names are looked up in `schemas`, and in the session's own temporary
+    one last: it would come first else, and anybody may put a type there that runs code of his."""
+    named = (quote_ident(schema or "public") for schema in schemas)
+    path = ", ".join(dict.fromkeys(("pg_catalog", *named, "public", "pg_temp")))
+    return f"LANGUAGE plpgsql SECURITY DEFINER SET search_path = {path}"
+
+
 def function_sql(
     function: str,
     flows: Sequence[Flow],
@@ -161,11 +170,9 @@ def function_sql(
 ) -> str:
     """The trigger function that carries over what is written here.
 
-    It runs with its owner's rights: whoever writes here need not be allowed to write there. Names are
-    looked up in `schemas`. `forgiving`: a row that the other table does not take is left for a gate to
-    find, so that no code fails by a table that it does not know.
+    `forgiving`: a row that the other table does not take is left for a gate to find, so that no code
+    fails by a table that it does not know.
     """
-    path = dict.fromkeys(("pg_catalog", *(quote_ident(s or "public") for s in schemas), "public"))
     left = (
         "EXCEPTION WHEN integrity_constraint_violation THEN\n  RETURN NULL;\n" if forgiving else ""
     )
@@ -174,7 +181,7 @@ def function_sql(
     body = ["  IF TG_OP = 'TRUNCATE' THEN", *emptied, "    RETURN NULL;", "  END IF;", *written]
     return (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
-        f"LANGUAGE plpgsql SECURITY DEFINER SET search_path = {', '.join(path)} AS $zdd$\nBEGIN\n"
+        f"{with_owners_rights(schemas)} AS $zdd$\nBEGIN\n"
         + "\n".join(body)
         + f"\n  RETURN NULL;\n{left}END\n$zdd$"
     )

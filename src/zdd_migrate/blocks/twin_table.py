@@ -19,6 +19,7 @@ from zdd_migrate.blocks.carrying import (
     make_triggers,
     row_for_row,
     touch,
+    with_owners_rights,
 )
 from zdd_migrate.blocks.draft import Draft
 from zdd_migrate.blocks.naming import ZDD_SCHEMA, fit
@@ -326,7 +327,6 @@ def _bring(table: TwinTable, function: str, key: tuple[str, ...], *, both: bool 
     # not the row that got another key there, for which this one makes room
     exactly = dict.fromkeys((*key, *table.key)) if both else key
     gone = " AND ".join(f"x.{quote_ident(k)} = OLD.{quote_ident(k)}" for k in exactly)
-    path = dict.fromkeys(("pg_catalog", quote_ident(table.source.schema or "public"), "public"))
     same = " AND ".join(f"x.{quote_ident(k)} = s.{quote_ident(k)}" for k in key)
     unlike = " OR ".join(_differs(c, "x", "s") for c in table.columns if c.name not in key)
     known = f"SELECT 1 FROM {target} x, {here} s WHERE {now} AND {same}"
@@ -340,7 +340,7 @@ def _bring(table: TwinTable, function: str, key: tuple[str, ...], *, both: bool 
     empty = filled if both else f"TRUNCATE {target}"
     return (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
-        f"LANGUAGE plpgsql SECURITY DEFINER SET search_path = {', '.join(path)} AS $zdd$\n"
+        f"{with_owners_rights([table.source.schema])} AS $zdd$\n"
         f"BEGIN\n{there_already}"
         f"  IF TG_OP = 'TRUNCATE' THEN\n    {empty};\n"
         "  ELSIF TG_OP = 'INSERT' THEN\n"
