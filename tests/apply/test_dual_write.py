@@ -7,10 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from tests.stories import STORIES, Story
 from zdd_migrate.apply import Policy, run_phase, status, undo
 from zdd_migrate.apply.run import Result
+from zdd_migrate.cli.apply import command
 from zdd_migrate.errors import FindingsError
 from zdd_migrate.model.plan import Phase
 from zdd_migrate.plan.directory import write
@@ -40,6 +42,18 @@ def users(database: str) -> str:
 
 def _run(plan: Path, phase: Phase, database: str) -> Result:
     return run_phase(plan, phase, database, approve=True, policy=QUICK)
+
+
+def test_what_waits_for_a_release_is_not_said_to_drop_anything(plan: Path, users: str) -> None:
+    """It waits for the release, and no approval of a drop would help."""
+    _run(plan, Phase.EXPAND, users)
+
+    done = CliRunner().invoke(command, [str(plan), "--phase", "migrate", "--database", users])
+
+    assert done.exit_code == 0
+    assert "left: migrate-2" in done.output
+    assert "now release the writes-both code" in done.output
+    assert "drops for good" not in done.output
 
 
 def test_apply_waits_at_each_release(plan: Path, users: str) -> None:

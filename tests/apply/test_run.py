@@ -161,6 +161,19 @@ def test_dry_run_changes_nothing(plan: Path, shop_db: str) -> None:
     assert look(shop_db) == before
 
 
+def test_dry_run_says_what_approval_there_is_for(plan: Path, shop_db: str) -> None:
+    """What would be left is not said to run."""
+    for phase in (Phase.EXPAND, Phase.MIGRATE, Phase.SWITCH):
+        run_phase(plan, phase, shop_db, policy=QUICK)
+
+    approved = run_phase(plan, Phase.CONTRACT, shop_db, dry_run=True, approve=True)
+    dropping = run_phase(plan, Phase.CONTRACT, shop_db, dry_run=True, approve_drop=True)
+
+    assert (approved.ran, approved.left) == (["contract-1"], ["contract-2"])
+    assert not any("DROP COLUMN" in s for s in approved.statements)
+    assert (dropping.ran, dropping.left) == (["contract-1", "contract-2"], [])
+
+
 def test_a_held_lock_is_tried_and_given_up(plan: Path, shop_db: str) -> None:
     """Nothing is changed, and the holder is named."""
     with psycopg.connect(shop_db, application_name="forgotten psql") as holder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -124,8 +124,10 @@ def run_phase(
         if not entries:
             require_same_schema(plan, read_schema(connection))
         _in_order(plan, phase, {e.step for e in entries.values() if e.state == "done"})
+        drops = () if approve_drop else plan.part(phase, drop=True)
         if dry_run:
-            _rehearse(steps, entries.keys(), result)
+            _rehearse(steps[: len(steps) - len(drops)], entries.keys(), result)
+            result.left += [step.id for step in drops]
             return result
         journal.create()
         journal.lock()
@@ -137,11 +139,11 @@ def run_phase(
             if step.id in entries and entries[step.id].state == "done":
                 result.skipped.append(step.id)
                 continue
-            if step.id in plan.drops and not approve_drop:
+            if step in drops:
                 result.left += [s.id for s in steps[steps.index(step) :]]
                 break
-            if not early:
-                _day_has_come(step, journal.entries(), plan)
+            if step.id in plan.drops and not early:
+                _day_has_come(step, plan, journal.entries())
             say(f"{step.id}: {step.why}")
             _run(connection, journal, step, phase, policy, progress)
             result.ran.append(step.id)
@@ -153,19 +155,20 @@ def run_phase(
     return result
 
 
-def day_of(step: Step, plan: Plan, entries: Mapping[str, Entry]) -> datetime | None:
-    """When a step without a way back may run: some days after the last that has one. None: at once."""
-    days = step.after_days if isinstance(step, Sql) else 0
+def _drop_day(plan: Plan, entries: Mapping[str, Entry]) -> datetime | None:
+    """When what has no way back may run: some days after the last that has one. None: at once."""
+    dropping = plan.part(Phase.CONTRACT, drop=True)
+    days = max((step.after_days for step in dropping if isinstance(step, Sql)), default=0)
     before = [
-        entries[s.id].changed_at
-        for s in plan.steps.get(Phase.CONTRACT, ())
-        if s.undo is not None and s.id in entries
+        entries[step.id].changed_at
+        for step in plan.part(Phase.CONTRACT, drop=False)
+        if step.id in entries
     ]
     return max(before) + timedelta(days=days) if days and before else None
 
 
-def _day_has_come(step: Step, entries: Mapping[str, Entry], plan: Plan) -> None:
-    day = day_of(step, plan, entries)
+def _day_has_come(step: Step, plan: Plan, entries: Mapping[str, Entry]) -> None:
+    day = _drop_day(plan, entries)
     if day is not None and datetime.now(UTC) < day:
         raise FindingsError(
             f"{step.id} has no way back and waits until {day:%Y-%m-%d %H:%M} UTC: what it drops can "
@@ -331,7 +334,6 @@ def status(plan_dir: Path, database: str) -> Status:
     with _session(database, "zdd-migrate status") as connection:
         entries = Journal(connection, plan.name).entries()
     phases = []
-    waiting = plan.part(Phase.CONTRACT, drop=True)
     for phase in Phase:
         ids = [step.id for step in plan.steps.get(phase, ())]
         done = tuple(i for i in ids if i in entries and entries[i].state == "done")
@@ -340,20 +342,14 @@ def status(plan_dir: Path, database: str) -> Status:
         state = "done" if len(done) == len(ids) else "partly" if done or running else "open"
         phases.append(PhaseStatus(phase, state, done, left, running))
     past = any(step.undo is None and step.id in entries for _, step in plan.all_steps())
-    return Status(plan.name, tuple(phases), past, _next(phases, waiting, plan, entries))
+    return Status(plan.name, tuple(phases), past, _next(phases, plan, entries))
 
 
-def _next(
-    phases: list[PhaseStatus],
-    waiting: Sequence[Step],
-    plan: Plan,
-    entries: Mapping[str, Entry],
-) -> str:
+def _next(phases: list[PhaseStatus], plan: Plan, entries: Mapping[str, Entry]) -> str:
     for one in phases:
         if one.state != "done":
-            left = {*one.open, *one.running}
-            if left <= {step.id for step in waiting}:
-                day = day_of(next(s for s in waiting if s.id in left), plan, entries)
+            if {*one.open, *one.running} <= set(plan.drops):
+                day = _drop_day(plan, entries)
                 when = f" from {day:%Y-%m-%d %H:%M} UTC on" if day is not None else ""
                 return f"zdd-migrate apply PLAN --phase contract --approve-drop{when}: it drops for good"
             approve = " --approve" if one.phase is Phase.CONTRACT else ""

@@ -77,7 +77,7 @@ def command(
     before = f"; done before: {', '.join(result.skipped)}" if result.skipped else ""
     left = f"; left: {', '.join(result.left)}" if result.left else ""
     click.echo(f"{phase} of {result.plan}: {verb} {steps}{before}{left}")
-    if result.left:
+    if result.left and phase == Phase.CONTRACT.value:
         click.echo(
             "what is left drops for good: when nothing was missed, --phase contract --approve-drop "
             "(zdd-migrate status says from which day on)"
