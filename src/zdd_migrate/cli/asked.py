@@ -43,6 +43,7 @@ class Request:
 
 
 def is_pooled(request: Request, config: Config) -> bool:
+    """Whether clients go through a pooler: as the option or the configuration says."""
     configured = config.raw.get("verify", {}).get("pooled", False)
     if not isinstance(configured, bool):
         raise InputError(f"verify.pooled must be true or false, not {configured!r}")
@@ -106,6 +107,7 @@ def left_out(request: Request, config: Config) -> tuple[str, ...]:
 
 
 def seed_sql(request: Request, config: Config) -> str | None:
+    """SQL that fills the tables, from a file or an archive; None where only a number is given."""
     named = request.seed
     if named is None:
         configured = config.raw.get("verify", {}).get("seed")

@@ -534,6 +534,14 @@ _TABLE_LEVEL: dict[str, Callable[[Cursor], ConstraintDefinition]] = {
     "NOT": _not_null,
 }
 
+
+def _as_regclass(name: str) -> str:
+    """A relation's name as it stands in a literal: in double quotes where folding would change it."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    return '"' + name.replace('"', '""').replace("'", "''") + '"'
+
+
 __all__ = [
     "ColumnDefinition",
     "ConstraintDefinition",
@@ -544,10 +552,3 @@ __all__ = [
     "read_index_key",
     "read_table_constraint",
 ]
-
-
-def _as_regclass(name: str) -> str:
-    """A relation's name as it stands in a literal: in double quotes where folding would change it."""
-    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
-        return name
-    return '"' + name.replace('"', '""').replace("'", "''") + '"'

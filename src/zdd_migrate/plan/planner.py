@@ -62,26 +62,27 @@ def make_plan(
         schema=schema.copy(), start=schema, pg=pg, answers=given, via=via, dual_write=dual_write
     )
     statements = [(m, s) for m in migrations for s in m.statements]
+    every = [s for _, s in statements]
     final = draft.start.copy()
-    replay([s for _, s in statements], final)
+    replay(every, final)
     draft.given = _given_defaults(draft.start, final)
-    heard = hear(draft, [s for _, s in statements], final)
-    carried = carried_rows(draft.start, final, [s for _, s in statements])
+    heard = hear(draft, every, final)
+    carried = carried_rows(draft.start, final, every)
     told = heard.skipped | carried.keys()
-    used = heard.skipped | _infer_from_updates(draft, [s for _, s in statements], told, final)
-    draft.dropped, draft.replaced = replaced(draft.start, [s for _, s in statements])
+    used = heard.skipped | _infer_from_updates(draft, every, told, final)
+    draft.dropped, draft.replaced = replaced(draft.start, every)
     enums = {
         operation: rebuilt
-        for rebuilt in rebuilt_enums(draft.start, [s for _, s in statements])
+        for rebuilt in rebuilt_enums(draft.start, every)
         for operation in rebuilt.covered
     }
     anew: dict[int, Anew | MadeAnew] = {
-        **made_anew(draft.start, [s for _, s in statements]),
-        **computed_anew(draft.start, [s for _, s in statements]),
+        **made_anew(draft.start, every),
+        **computed_anew(draft.start, every),
     }
     used |= {operation for one in carried.values() for operation in one.covered}
     draft.accounted = {operation for one in carried.values() for operation in one.accounted}
-    kinds = _kinds(draft.start, [s for _, s in statements])
+    kinds = _kinds(draft.start, every)
     draft.done_to = {table: frozenset(k) for table, k in kinds.items()}
     draft.renames_alone = all(set(k) == {"rename_column"} for k in kinds.values())
     draft.only_moved = {t: len(k) for t, k in kinds.items() if set(k) == {"rename_table"}}

@@ -41,50 +41,45 @@ def last_reversible(plan: Plan) -> Phase:
     return phases[-1] if phases else Phase.EXPAND
 
 
-@dataclass(slots=True)
-class _Aside:
-    """What is done on a copy: a phase looked at, then the way back from it; each may be left out."""
-
-    looked: Bench
-    back: Bench
-    running: Future[None]
-
-
 class WaysBack:
     """Ways back under way: each on a copy of its own, while the walk forward goes on."""
 
     def __init__(self, bench: Bench, pool: ThreadPoolExecutor) -> None:
         self._bench = bench
         self._pool = pool
-        self._asides: list[_Aside] = []
+        #: what was seen of phases looked at on copies, and on the ways back
+        self._looked: list[Bench] = []
+        self._walked: list[Bench] = []
+        self._running: list[Future[None]] = []
         #: set when the walk is given up: nobody will look at what comes of them
         self._over = threading.Event()
 
     def look(self, database: str, code: Code, look: Look) -> None:
         """Look at a phase on a copy that is of no use afterwards."""
-        looked, back = self._beside(code), self._beside(code)
+        looked = self._beside(self._looked, code)
 
         def walk() -> None:
             look(looked, database)
             looked.server.drop_database(database)
 
-        self._asides.append(_Aside(looked, back, self._pool.submit(walk)))
+        self._running.append(self._pool.submit(walk))
 
     def begin(self, saved: Saved, look: Look | None = None) -> None:
         """Walk back from where a phase ended, once it was looked at on the same copy."""
-        looked, back = self._beside(saved.code), self._beside(saved.code)
+        looked = self._beside(self._looked, saved.code) if look is not None else None
+        walked = self._beside(self._walked, saved.code)
         if saved.phase is last_reversible(self._bench.plan):
-            self._bench.way_back = back.clock  # the only one that is drawn
+            self._bench.way_back = walked.clock  # the only one that is drawn
 
         def walk() -> None:
-            if look is not None and not self._over.is_set():
+            if look is not None and looked is not None and not self._over.is_set():
                 look(looked, saved.database)
-            _back(back, saved, self._over)
+            _back(walked, saved, self._over)
 
-        self._asides.append(_Aside(looked, back, self._pool.submit(walk)))
+        self._running.append(self._pool.submit(walk))
 
-    def _beside(self, code: Code) -> Bench:
-        return replace(
+    def _beside(self, benches: list[Bench], code: Code) -> Bench:
+        bench = replace(
             self._bench,
             code=code,
             clock=self._bench.clock.beside(),
@@ -93,12 +88,14 @@ class WaysBack:
             rollbacks=[],
             notes=[],
         )
+        benches.append(bench)
+        return bench
 
     def trouble(self) -> None:
         """Raise what has stopped one of them already."""
-        for aside in self._asides:
-            if aside.running.done():
-                aside.running.result()
+        for running in self._running:
+            if running.done():
+                running.result()
 
     def give_up(self) -> None:
         """End them as soon as may be."""
@@ -107,20 +104,21 @@ class WaysBack:
 
     def end(self) -> None:
         """Wait for all, and tell what they have seen."""
+        for running in self._running:
+            running.result()
         bench = self._bench
-        for aside in self._asides:
-            aside.running.result()
-            bench.trials += aside.looked.trials
-            bench.laws += aside.looked.laws
-            bench.notes += [note for note in aside.looked.notes if note not in bench.notes]
+        for looked in self._looked:
+            bench.trials += looked.trials
+            bench.laws += looked.laws
+            bench.notes += [note for note in looked.notes if note not in bench.notes]
         # as if one phase had come after the other
         bench.trials.sort(key=lambda one: _ORDER.index(one.phase))
         bench.laws.sort(key=lambda law: _ORDER.index(law.phase))
-        for aside in self._asides:
-            bench.trials += aside.back.trials
-            bench.rollbacks += aside.back.rollbacks
-            bench.laws += [law for law in aside.back.laws if not law.holds]
-            bench.clocks += [aside.looked.clock, aside.back.clock]
+        for walked in self._walked:
+            bench.trials += walked.trials
+            bench.rollbacks += walked.rollbacks
+            bench.laws += [law for law in walked.laws if not law.holds]
+        bench.clocks += [one.clock for one in (*self._looked, *self._walked)]
 
 
 @contextmanager

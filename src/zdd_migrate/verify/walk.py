@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 from zdd_migrate.errors import InputError
@@ -54,19 +55,9 @@ def verify_plan(
     plan = replace(plan, laws=(*plan.laws, *laws))
 
     def walk() -> Bench:
-        with server.cleared(), Crew() as crew, ThreadPoolExecutor(1) as beside:
-            bench = _bench(
-                (crew, beside),
-                plan,
-                schema_sql,
-                server,
-                (old, new),
-                seed_sql,
-                data,
-                effort,
-                limits,
-                say,
-            )
+        with _bench(
+            plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
+        ) as bench:
             require_same_schema(plan, bench.stage.before)
             _require_sense(bench, laws)
             walk_plan(bench)
@@ -97,19 +88,9 @@ def verify_migration(
     plan = Plan("migration", "", {}, sources=tuple(sources), laws=tuple(laws))
 
     def walk() -> Bench:
-        with server.cleared(), Crew() as crew, ThreadPoolExecutor(1) as beside:
-            bench = _bench(
-                (crew, beside),
-                plan,
-                schema_sql,
-                server,
-                (old, new),
-                seed_sql,
-                data,
-                effort,
-                limits,
-                say,
-            )
+        with _bench(
+            plan, schema_sql, server, (old, new), seed_sql, data, effort, limits, say
+        ) as bench:
             _require_sense(bench, laws)
             database = server.create_database(template=bench.stage.start)
             bench.steady(database, "start", [Living("old", bench.code)])
@@ -137,8 +118,8 @@ def _seen(bench: Bench) -> Seen:
     return Seen(tuple(bench.trials), tuple(bench.laws), tuple(bench.rollbacks))
 
 
+@contextmanager
 def _bench(
-    hands: tuple[Crew, Executor],
     plan: Plan,
     schema_sql: str,
     server: Server,
@@ -148,35 +129,37 @@ def _bench(
     effort: Effort | None,
     limits: Limits | None,
     say: Say,
-) -> Bench:
-    crew, beside = hands
-    effort = effort or Effort()
+) -> Iterator[Bench]:
+    """All that is tried on, and who tries, for the length of a block."""
+    effort, limits = effort or Effort(), limits or Limits()
     say("building the starting schema and rows")
     code: dict[str, list[CodeVersion]] = {"old": list(given[0]), "new": list(given[1])}
-    stage = set_up(
-        server,
-        schema_sql,
-        plan.sources,
-        seed_sql=seed_sql,
-        rows=effort.rows,
-        crew=crew,
-        given=code,
-        beside=beside,
-        data=data,
-    )
-    made_up = {
-        name: Synthetic(
-            name,
-            shapes,
-            crew.ledger(name),
-            own_faults=stage.own_faults,
-            asks=stage.asks[name],
+    with server.cleared(), Crew() as crew, ThreadPoolExecutor(1) as beside:
+        stage = set_up(
+            server,
+            schema_sql,
+            plan.sources,
+            seed_sql=seed_sql,
+            rows=effort.rows,
+            crew=crew,
+            given=code,
+            beside=beside,
+            data=data,
         )
-        for name, shapes in (("old", stage.old), ("new", stage.new))
-    }
-    limits = limits or Limits()
-    clock = Clock(allowed_ms=limits.longest_wait_ms)
-    return Bench(server, crew, stage, plan, Code(made_up, code), effort, limits, say, clock=clock)
+        made_up = {
+            name: Synthetic(
+                name,
+                shapes,
+                crew.ledger(name),
+                own_faults=stage.own_faults,
+                asks=stage.asks[name],
+            )
+            for name, shapes in (("old", stage.old), ("new", stage.new))
+        }
+        clock = Clock(allowed_ms=limits.longest_wait_ms)
+        yield Bench(
+            server, crew, stage, plan, Code(made_up, code), effort, limits, say, clock=clock
+        )
 
 
 def _require_sense(bench: Bench, laws: Sequence[Law]) -> None:

@@ -1,7 +1,8 @@
 """A plan written as Alembic revisions: one for each phase, in one line, the last with the old id.
 
-What contract takes out of use is dropped by a revision of its own. The last revision keeps the id of the revision that was planned, so that later revisions and
-databases that already ran it fit on. What the file said before is kept beside the plan.
+What contract takes out of use is dropped by a revision of its own. The last revision keeps the id of
+the revision that was planned, so that later revisions and databases that already ran it fit on. What
+the file said before is kept beside the plan.
 """
 
 from __future__ import annotations
