@@ -198,6 +198,7 @@ def test_ready_means_a_warm_pool_under_the_given_name(
         """
         SELECT application_name, count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
+          AND backend_type = 'client backend' -- autovacuum may visit
         GROUP BY application_name ORDER BY application_name
         """
     )
